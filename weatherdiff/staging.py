@@ -1,0 +1,122 @@
+"""Write under a temporary name, publish by one rename: partial output is never visible.
+
+Everything weatherdiff leaves on disk (stores, models, forecasts, scores, reports) goes through
+here. The temporary name is a hidden sibling of the final one, so the rename stays on one file
+system and is atomic; whatever dies half-way leaves only that sibling behind, which the next run of
+the same job removes.
+"""
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from weatherdiff.errors import StorageError
+
+__all__ = ["PARTIAL_SUFFIX", "remove_leftovers", "staged"]
+
+PARTIAL_SUFFIX = ".partial"
+
+
+@contextmanager
+def staged(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary path to write a file or folder to; rename it to ``path`` at the end.
+
+    Parameters
+    ----------
+    path : path
+        The final name. Its parent is created.
+    overwrite : bool
+        Replace what is there. A folder is moved aside before, and removed after, the rename.
+
+    Yields
+    ------
+    Path
+        A sibling that does not exist yet, to be created as a file or a folder.
+
+    Raises
+    ------
+    StorageError
+        ``path`` exists and ``overwrite`` is false; or the system reports an I/O error (disk full,
+        permission), which is passed on with the name of the output. The temporary is removed on
+        any error.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with staged(folder / "answer.txt") as temporary:
+    ...     _ = temporary.write_text("42")
+    >>> [p.name for p in folder.iterdir()]
+    ['answer.txt']
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise StorageError(f"{path} exists already; remove it, or ask for it to be overwritten.")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _flush(temporary)
+        _publish(temporary, path)
+    except OSError as error:
+        _remove(temporary)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO):
+            raise StorageError(f"Could not write {path}: {error.strerror}.") from error
+        raise
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+    """Remove what killed runs have left in ``folder``; return the names.
+
+    Call it only while no other run writes there.
+    """
+    leftovers = sorted(Path(folder).glob(f".*{PARTIAL_SUFFIX}"))
+    for leftover in leftovers:
+        _remove(leftover)
+    return leftovers
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    if path.is_dir():
+        # rename(2) does not replace a folder that holds files.
+        retired = temporary.with_name(temporary.name.replace(PARTIAL_SUFFIX, f"-old{PARTIAL_SUFFIX}"))
+        os.rename(path, retired)
+        try:
+            os.rename(temporary, path)
+        except BaseException:
+            os.rename(retired, path)
+            raise
+        _remove(retired)
+    else:
+        os.replace(temporary, path)
+    _sync(path.parent)
+
+
+def _flush(path: Path) -> None:
+    """Force the bytes of a file, or of all files below a folder, to the disk."""
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    with ThreadPoolExecutor(8) as pool:  # waiting for the disk, which likes to wait for many
+        list(pool.map(_sync, files))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
