@@ -1,0 +1,70 @@
+"""Noise keyed by what it is for, not by when it was drawn.
+
+The noise of (seed, init_time, number, block) is the same whatever the batch it is drawn in, the
+device, the number of workers, or the point at which an interrupted run went on: each member has a
+generator of its own, on the CPU, seeded by a hash of its key. (One generator asked for eight
+members at once gives other numbers than eight generators asked for one.)
+"""
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+__all__ = ["keyed_generator", "keyed_noise"]
+
+
+def keyed_generator(*key: int) -> Generator:
+    """Return a CPU generator whose stream depends on the key alone.
+
+    Parameters
+    ----------
+    *key : int
+        Any integers; negative ones (times before 1970) are allowed.
+
+    Examples
+    --------
+    >>> torch.equal(torch.randn(3, generator=keyed_generator(1, 2)),
+    ...             torch.randn(3, generator=keyed_generator(1, 2)))
+    True
+    """
+    # SeedSequence takes non-negative words; two's complement keeps negative keys distinct.
+    words = [k % 2**64 for k in key]
+    seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
+    return Generator().manual_seed(seed)
+
+
+def keyed_noise(
+    shape: tuple[int, ...], *, seed: int, init_time: int, numbers: list[int], block: int = 0
+) -> Tensor:
+    """Standard normal noise for some members of one forecast.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one member's noise.
+    seed : int
+        The user's seed.
+    init_time : int
+        Seconds since 1970-01-01 UTC.
+    numbers : list of int
+        The members, in any order and any selection.
+    block : int
+        Which block of frames of a rollout, from 0.
+
+    Returns
+    -------
+    (len(numbers), *shape)
+        float32.
+
+    Examples
+    --------
+    >>> many = keyed_noise((2, 3), seed=0, init_time=0, numbers=[0, 1, 2])
+    >>> one = keyed_noise((2, 3), seed=0, init_time=0, numbers=[2])
+    >>> torch.equal(many[2:], one)
+    True
+    """
+    members = [
+        torch.randn(shape, generator=keyed_generator(seed, init_time, number, block))
+        for number in numbers
+    ]
+    return torch.stack(members)

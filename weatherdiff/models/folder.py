@@ -1,0 +1,132 @@
+"""A model is a folder: ``weights.safetensors`` and ``model.json``.
+
+It loads without pickle, without the code that trained it and without its configuration.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from weatherdiff.errors import InputError, MissingInputError
+from weatherdiff.models.denoiser import VideoDenoiser
+from weatherdiff.staging import staged
+
+__all__ = ["FORMAT_VERSION", "SavedModel", "load_model", "save_model"]
+
+FORMAT = "weatherdiff model"
+FORMAT_VERSION = 1
+WEIGHTS, METADATA = "weights.safetensors", "model.json"
+NETWORK, ARRAYS = "network.", "arrays."
+
+
+class SavedModel(NamedTuple):
+    """What a model folder holds.
+
+    Attributes
+    ----------
+    network : VideoDenoiser
+        In evaluation mode, on the CPU.
+    arrays : dict
+        Arrays that belong to the model (statistics, mask, static fields, calibration).
+    metadata : dict
+        All else: channels, grid, window, forcings, training period, provenance.
+    """
+
+    network: VideoDenoiser
+    arrays: dict[str, npt.NDArray[Any]]
+    metadata: dict[str, Any]
+
+
+def save_model(
+    folder: str | os.PathLike[str],
+    *,
+    network: VideoDenoiser,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    metadata: Mapping[str, Any],
+    overwrite: bool = False,
+) -> None:
+    """Write a model folder, visible only when whole.
+
+    Parameters
+    ----------
+    folder : path
+    network : VideoDenoiser
+    arrays, metadata : mapping
+        As in :class:`SavedModel`; metadata must be plain types.
+    overwrite : bool
+        Replace a model that is there.
+
+    Raises
+    ------
+    StorageError
+        The folder exists, or cannot be written.
+    """
+    tensors = {NETWORK + k: v.contiguous() for k, v in network.state_dict().items()}
+    tensors |= {ARRAYS + k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
+    with staged(folder, overwrite=overwrite) as temporary:
+        temporary.mkdir()
+        save_file(tensors, temporary / WEIGHTS)
+        document = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "architecture": network.arguments,
+            "weights_sha256": _sha256(temporary / WEIGHTS),
+            **metadata,
+        }
+        (temporary / METADATA).write_text(json.dumps(document, indent=2) + "\n")
+
+
+def load_model(folder: str | os.PathLike[str]) -> SavedModel:
+    """Load a model folder.
+
+    Raises
+    ------
+    MissingInputError
+        There is no model.
+    InputError
+        A file is damaged or altered, or was written by a newer version.
+    """
+    folder = Path(folder)
+    for name in (METADATA, WEIGHTS):
+        if not (folder / name).is_file():
+            raise MissingInputError(f"There is no model in {folder}: {name} is absent.")
+    try:
+        metadata = json.loads((folder / METADATA).read_text())
+    except ValueError as error:
+        raise InputError(f"{folder / METADATA} is damaged: {error}.") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise InputError(f"{folder / METADATA} does not describe a {FORMAT}.")
+    if metadata["version"] > FORMAT_VERSION:
+        raise InputError(
+            f"{folder} has format version {metadata['version']}; this weatherdiff reads up to "
+            f"{FORMAT_VERSION}. Upgrade weatherdiff."
+        )
+    if _sha256(folder / WEIGHTS) != metadata["weights_sha256"]:
+        raise InputError(
+            f"{folder / WEIGHTS} is not the file that {METADATA} was written for: its SHA-256 "
+            "differs. It is damaged or was replaced; copy the model folder again."
+        )
+    try:
+        tensors = load_file(folder / WEIGHTS)
+        network = VideoDenoiser(**metadata["architecture"])
+        network.load_state_dict(
+            {k.removeprefix(NETWORK): v for k, v in tensors.items() if k.startswith(NETWORK)}
+        )
+    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"The model in {folder} cannot be loaded: {error}.") from error
+    arrays = {k.removeprefix(ARRAYS): v.numpy() for k, v in tensors.items() if k.startswith(ARRAYS)}
+    return SavedModel(network.eval(), arrays, metadata)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
