@@ -1,0 +1,312 @@
+r"""Physical fields to normalised ones and back, with statistics of the training period only.
+
+Each channel goes through three steps:
+
+1. :math:`z = T(x)`, the transform of a bounded variable (:mod:`weatherdiff.data.transforms`);
+2. :math:`a = (z - c(t)) / s`, the anomaly from a climatology of each cell: harmonics of the day
+   (where the data resolve it) and of the year (where the training period holds one), by least
+   squares; :math:`s` is one number per channel, the area-weighted standard deviation of
+   :math:`z - c`;
+3. what the network predicts: :math:`y_k = (a(t_0 + k\Delta t) - a(t_0)) / d_k`, the change from
+   the last frame, with :math:`d_k` its standard deviation for each channel and lead.
+
+Taking the mean daily and yearly cycle out first leaves the network with the weather.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from weatherdiff.data.forcings import DAY, YEAR
+from weatherdiff.data.transforms import BoundedTransform
+from weatherdiff.data.windows import Int, Period, find_windows, WindowSpec
+from weatherdiff.errors import InputError
+
+__all__ = ["Harmonics", "Normalizer", "fit_normalizer"]
+
+Array = npt.NDArray[np.floating]
+Read = Callable[[Int], npt.NDArray[np.float32]]
+"""Positions on the time axis -> physical fields (time, channel, latitude, longitude)."""
+
+
+@dataclass(frozen=True)
+class Harmonics:
+    """The basis in time of the climatology: a mean, and waves of the day and the year.
+
+    Parameters
+    ----------
+    daily, yearly : int
+        How many harmonics of each.
+    """
+
+    daily: int
+    yearly: int
+
+    @classmethod
+    def resolved_by(cls, times: Int) -> Harmonics:
+        """The most that a record supports, up to four of the day and two of the year.
+
+        The day needs two frames a day; the year needs a full one, as half a year would be
+        extrapolated into the other half.
+        """
+        a_day = DAY // max(1, int(np.median(np.diff(times)))) if len(times) > 1 else 1
+        a_year = times[-1] - times[0] >= 360 * DAY
+        return cls(daily=min(4, a_day // 2), yearly=2 if a_year else 0)
+
+    def evaluate(self, times: Int) -> npt.NDArray[np.float64]:
+        """Basis functions at the times (seconds); (time, basis)."""
+        waves = [np.ones(len(times))]
+        for count, length in ((self.daily, DAY), (self.yearly, YEAR)):
+            for k in range(1, count + 1):
+                angle = 2 * np.pi * k * (times % length) / length
+                waves += [np.cos(angle), np.sin(angle)]
+        return np.stack(waves, axis=1)
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """Statistics of the training period, and the two ways between physical and normalised.
+
+    Parameters
+    ----------
+    transforms : tuple of BoundedTransform
+        One per channel.
+    harmonics : Harmonics
+        Basis of the climatology.
+    climatology : (basis, channel, latitude, longitude)
+        Its coefficients, transformed units; NaN where a cell has no data.
+    std : (channel,)
+        Standard deviation of the anomalies, transformed units.
+    tendency_std : (lead, channel)
+        Standard deviation of the change of the normalised anomaly from the last frame.
+    step : int
+        Seconds between the leads.
+    period : Period
+        The training period.
+    """
+
+    transforms: tuple[BoundedTransform, ...]
+    harmonics: Harmonics
+    climatology: npt.NDArray[np.float32]
+    std: npt.NDArray[np.float64]
+    tendency_std: npt.NDArray[np.float64]
+    step: int
+    period: Period
+
+    def state(self, fields: Array, times: Int) -> npt.NDArray[np.float32]:
+        """Physical fields to normalised anomalies.
+
+        Parameters
+        ----------
+        fields : (time, channel, latitude, longitude)
+            Physical units; NaN stays NaN.
+        times : (time,)
+            Seconds since 1970-01-01 UTC.
+
+        Raises
+        ------
+        InputError
+            A value is outside the bounds of its variable.
+        """
+        anomaly = self._transform(fields) - self._mean(times)
+        return (anomaly / self.std[:, None, None]).astype(np.float32)
+
+    def fields(self, state: Array, times: Int) -> npt.NDArray[np.float32]:
+        """Undo :meth:`state`; values come out within their bounds.
+
+        Parameters
+        ----------
+        state : (..., time, channel, latitude, longitude)
+        times : (time,)
+        """
+        z = state * self.std[:, None, None] + self._mean(times)
+        out = np.empty(z.shape, np.float32)
+        for c, transform in enumerate(self.transforms):
+            out[..., c, :, :] = transform.inverse(z[..., c, :, :])
+        return out
+
+    def tendency(self, target: Array, last: Array) -> npt.NDArray[np.float32]:
+        """Change from the last frame, each channel and lead to unit variance.
+
+        Parameters
+        ----------
+        target : (..., lead, channel, latitude, longitude)
+            Normalised anomalies.
+        last : (..., channel, latitude, longitude)
+            The frame at the initial time.
+        """
+        change = target - last[..., None, :, :, :]
+        return (change / self.tendency_std[..., None, None]).astype(np.float32)
+
+    def add_tendency(self, tendency: Array, last: Array) -> npt.NDArray[np.float32]:
+        """Undo :meth:`tendency`."""
+        change = tendency * self.tendency_std[..., None, None]
+        return (last[..., None, :, :, :] + change).astype(np.float32)
+
+    def _transform(self, fields: Array) -> npt.NDArray[np.float64]:
+        z = np.empty(fields.shape, np.float64)
+        for c, transform in enumerate(self.transforms):
+            z[:, c] = transform.forward(fields[:, c])
+        return z
+
+    def _mean(self, times: Int) -> npt.NDArray[np.float64]:
+        return np.tensordot(self.harmonics.evaluate(times), self.climatology, axes=1)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The numbers, to be stored beside :meth:`to_dict`."""
+        return {
+            "climatology": self.climatology,
+            "std": self.std,
+            "tendency_std": self.tendency_std,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the arrays, in plain types for JSON."""
+        return {
+            "transforms": [
+                {"lower": t.lower, "upper": t.upper, "scale": t.scale} for t in self.transforms
+            ],
+            "harmonics": {"daily": self.harmonics.daily, "yearly": self.harmonics.yearly},
+            "step": self.step,
+            "period": [self.period.start, self.period.stop],
+        }
+
+    @classmethod
+    def from_dict(
+        cls, data: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
+    ) -> Normalizer:
+        """Undo :meth:`to_dict` and :meth:`arrays`."""
+        return cls(
+            transforms=tuple(BoundedTransform(**t) for t in data["transforms"]),
+            harmonics=Harmonics(**data["harmonics"]),
+            climatology=np.asarray(arrays["climatology"], np.float32),
+            std=np.asarray(arrays["std"], np.float64),
+            tendency_std=np.asarray(arrays["tendency_std"], np.float64),
+            step=int(data["step"]),
+            period=Period(*data["period"]),
+        )
+
+
+def fit_normalizer(
+    read: Read,
+    times: Int,
+    valid: npt.NDArray[np.bool_],
+    *,
+    transforms: tuple[BoundedTransform, ...],
+    weights: npt.NDArray[np.float64],
+    spec: WindowSpec,
+    period: Period,
+    block: int = 256,
+) -> Normalizer:
+    """Fit all statistics on the training period, in two passes and bounded memory.
+
+    Parameters
+    ----------
+    read : callable
+        Positions on the time axis -> physical fields (time, channel, latitude, longitude).
+    times : (time,)
+        Seconds since 1970-01-01 UTC.
+    valid : (time,)
+        Frames without missing data; only these count.
+    transforms : tuple of BoundedTransform
+        One per channel.
+    weights : (channel, latitude, longitude)
+        Cell areas, 0 where a channel has no data.
+    spec : WindowSpec
+        The leads of the tendencies.
+    period : Period
+        The training period. No frame outside is read.
+    block : int
+        Frames in memory at once.
+
+    Raises
+    ------
+    InputError
+        Too few valid frames, or a channel that never changes.
+    """
+    inside = np.flatnonzero(period.contains(times) & valid)
+    if len(inside) < 2 * spec.frames + 1:
+        raise InputError(
+            f"Only {len(inside)} frames without missing data lie in the training period {period}; "
+            f"statistics for {spec.frames} leads need at least {2 * spec.frames + 1}."
+        )
+    harmonics = Harmonics.resolved_by(times[inside])
+
+    # pass 1: normal equations of the climatology, cell by cell
+    size = harmonics.evaluate(times[:1]).shape[1]
+    gram = np.zeros((size, size))
+    moment = np.zeros((size, *weights.shape))
+    unfitted = Normalizer(
+        transforms,
+        harmonics,
+        np.zeros(moment.shape, np.float32),
+        np.ones(len(transforms)),
+        np.ones((spec.frames, len(transforms))),
+        spec.step,
+        period,
+    )
+    for indices in _blocks(inside, block):
+        basis = harmonics.evaluate(times[indices])
+        gram += basis.T @ basis
+        moment += np.tensordot(basis.T, unfitted._transform(read(indices)), axes=1)
+    # The pseudo-inverse drops waves that the times cannot tell apart.
+    climatology = np.tensordot(np.linalg.pinv(gram, rcond=1e-10, hermitian=True), moment, axes=1)
+    centred = Normalizer(
+        transforms,
+        harmonics,
+        climatology.astype(np.float32),
+        unfitted.std,
+        unfitted.tendency_std,
+        spec.step,
+        period,
+    )
+
+    # pass 2: variances of the anomalies and of their changes
+    cells = weights.sum(axis=(1, 2))
+
+    def variance(values: Array) -> npt.NDArray[np.float64]:
+        """Area-weighted mean square over cells, summed over all leading axes but the channel."""
+        squares = np.where(weights > 0, np.square(values, dtype=np.float64), 0)
+        return np.einsum("tcyx,cyx->c", squares, weights) / cells
+
+    total = np.zeros(len(transforms))
+    for indices in _blocks(inside, block):
+        total += variance(centred.state(read(indices), times[indices]))
+    std = np.sqrt(total / len(inside))
+
+    changes = np.zeros((spec.frames, len(transforms)))
+    counts = np.zeros(spec.frames)
+    for lead in range(spec.frames):
+        pair = WindowSpec(history=1, frames=1, step=int(spec.lead_times[lead]))
+        found = find_windows(times, valid, pair, period)
+        for rows in _blocks(np.arange(len(found)), block // 2 or 1):
+            both = found.indices[rows]
+            unique, where = np.unique(both, return_inverse=True)
+            states = centred.state(read(unique), times[unique])[where.reshape(both.shape)]
+            changes[lead] += variance(states[:, 1] - states[:, 0])
+            counts[lead] += len(rows)
+    if not counts.all():
+        raise InputError(
+            f"No pair of frames {spec.lead_times[counts.argmin()] / 3600:g} hours apart lies in "
+            f"the training period {period}; is the time step right?"
+        )
+    tendency_std = np.sqrt(changes / counts[:, None]) / std
+    constant = (std <= 0) | (tendency_std <= 0).any(axis=0)
+    if constant.any() or not np.isfinite(tendency_std).all():
+        raise InputError(
+            f"Channel number {int(np.argmax(constant))} does not change in the training period "
+            f"{period}; leave it out, or give it as a static field."
+        )
+    return Normalizer(
+        transforms, harmonics, centred.climatology, std, tendency_std, spec.step, period
+    )
+
+
+def _blocks(indices: Int, size: int) -> Iterator[Int]:
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]

@@ -1,0 +1,262 @@
+"""FieldStore: prepared fields on disk, and all that training needs to know about them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+import zarr
+from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+
+from weatherdiff.data.channels import Channels
+from weatherdiff.data.normalization import Normalizer
+from weatherdiff.data.windows import Int, to_datetime
+from weatherdiff.errors import InputError, MissingInputError, StorageError
+from weatherdiff.grid import Grid
+
+__all__ = ["FORMAT_VERSION", "FieldStore"]
+
+FORMAT = "weatherdiff field store"
+FORMAT_VERSION = 1
+
+# A checksum inside the compressor finds flipped bits; explicit empty chunks make lost ones visible.
+CODECS = [BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle), Crc32cCodec()]
+
+
+@dataclass(frozen=True)
+class FieldStore:
+    """Prepared fields: one array (time, channel, latitude, longitude) and its statistics.
+
+    On disk it is a Zarr v3 group that xarray opens: ``fields`` (float32, physical units, one time
+    a chunk, many times a shard, LZ4 with a CRC), ``valid`` (time,), ``mask`` (channel, latitude,
+    longitude), ``static``, and a group ``statistics``. It is written by
+    :func:`weatherdiff.prepare` and read-only afterwards.
+
+    Attributes
+    ----------
+    path : Path
+    channels : Channels
+    grid : Grid
+    times : (time,)
+        Seconds since 1970-01-01 UTC, ascending; gaps are simply not there.
+    valid : (time,)
+        False where a frame has missing data in cells that have data at other times.
+    mask : (channel, latitude, longitude)
+        False in cells that never have data (sea, for a land data set).
+    static : (static, latitude, longitude)
+        The user's own static fields, normalised.
+    normalizer : Normalizer
+    metadata : dict
+        Everything else: provenance, names of static fields, the user's layout.
+
+    Examples
+    --------
+    >>> store = FieldStore.open("runs/demo/fields.zarr")             # doctest: +SKIP
+    >>> store.read(np.array([0, 24])).shape                          # doctest: +SKIP
+    (2, 4, 22, 28)
+    """
+
+    path: Path
+    channels: Channels
+    grid: Grid
+    times: Int
+    valid: npt.NDArray[np.bool_]
+    mask: npt.NDArray[np.bool_]
+    static: npt.NDArray[np.float32]
+    normalizer: Normalizer
+    metadata: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> FieldStore:
+        """Open a prepared store; only its small arrays are read.
+
+        Raises
+        ------
+        MissingInputError
+            There is nothing at ``path``.
+        InputError
+            It is not a field store, is damaged, or was written by a newer version.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise MissingInputError(f"There is no field store at {path}; run prepare first.")
+        try:
+            group = zarr.open_group(path, mode="r", use_consolidated=False)
+            metadata = dict(group.attrs["weatherdiff"])  # type: ignore[call-overload]
+        except (KeyError, FileNotFoundError, ValueError) as error:
+            raise InputError(
+                f"{path} is not a field store (or is damaged): {type(error).__name__} {error}. "
+                "Run prepare on the source data."
+            ) from error
+        if metadata.get("format") != FORMAT:
+            raise InputError(f"{path} holds {metadata.get('format')!r}, not a {FORMAT}.")
+        if metadata["version"] > FORMAT_VERSION:
+            raise InputError(
+                f"{path} has format version {metadata['version']}; this weatherdiff reads up to "
+                f"{FORMAT_VERSION}. Upgrade weatherdiff, or prepare the store again."
+            )
+        try:
+            arrays = {
+                name: np.asarray(_array(group, name)[...])
+                for name in ("time", "latitude", "longitude", "valid", "mask", "static")
+            }
+            statistics = {
+                name: np.asarray(_array(group, f"statistics/{name}")[...])
+                for name in ("climatology", "std", "tendency_std")
+            }
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise InputError(f"{path} is damaged: {type(error).__name__} {error}.") from error
+        return cls(
+            path=path,
+            channels=Channels.from_dict(metadata["channels"]),
+            grid=Grid(arrays["latitude"], arrays["longitude"]),
+            times=arrays["time"].astype(np.int64),
+            valid=arrays["valid"].astype(bool),
+            mask=arrays["mask"].astype(bool),
+            static=arrays["static"].astype(np.float32),
+            normalizer=Normalizer.from_dict(metadata["normalizer"], statistics),
+            metadata=metadata,
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(time, channel, latitude, longitude)."""
+        return (len(self.times), len(self.channels), *self.grid.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the fields when decoded."""
+        return 4 * int(np.prod(self.shape))
+
+    def read(self, indices: Int) -> npt.NDArray[np.float32]:
+        """Read frames.
+
+        Parameters
+        ----------
+        indices : (n,)
+            Positions on the time axis, in any order.
+
+        Returns
+        -------
+        (n, channel, latitude, longitude)
+            Physical units.
+
+        Raises
+        ------
+        StorageError
+            A chunk cannot be decoded: the store is damaged.
+        """
+        array = _array(zarr.open_group(self.path, mode="r", use_consolidated=False), "fields")
+        return read_frames(array, indices, self.path)
+
+    def to_dataset(self) -> xr.Dataset:
+        """The fields as a canonical, lazy Dataset in physical units."""
+        opened = xr.open_zarr(self.path, consolidated=False)["fields"]
+        array = opened.assign_coords(
+            time=to_datetime(self.times),
+            latitude=self.grid.latitude,
+            longitude=self.grid.longitude,
+        )
+        return self.channels.unstack(array)
+
+
+def read_frames(array: zarr.Array, indices: Int, path: Path) -> npt.NDArray[np.float32]:
+    """Read frames in ascending order, contiguous ones as slices, and put them in order."""
+    order = np.unique(np.asarray(indices))
+    out = np.empty((len(order), *array.shape[1:]), np.float32)
+    breaks = np.flatnonzero(np.diff(order) != 1) + 1
+    done = 0
+    try:
+        for run in np.split(order, breaks):
+            if len(run):
+                out[done : done + len(run)] = array[int(run[0]) : int(run[-1]) + 1]
+                done += len(run)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise StorageError(
+            f"{path} cannot be read near time index {int(order[done])}: {error}. "
+            "The store is damaged; prepare it again."
+        ) from error
+    return out[np.searchsorted(order, indices)]
+
+
+def create_store(
+    path: Path, *, channels: Channels, grid: Grid, times: Int, shard: int
+) -> tuple[zarr.Group, zarr.Array]:
+    """Create an empty store with its coordinates; the rest is added as it becomes known."""
+    group = zarr.create_group(path, zarr_format=3)
+    put(group, "time", times, ("time",)).attrs.update(
+        {
+            "units": "seconds since 1970-01-01 00:00:00",
+            "calendar": "proleptic_gregorian",
+            "standard_name": "time",
+        }
+    )
+    labels = np.array(channels.labels, dtype=np.dtypes.StringDType())
+    put(group, "channel", labels, ("channel",))
+    put(group, "latitude", grid.latitude, ("latitude",)).attrs["units"] = "degrees_north"
+    put(group, "longitude", grid.longitude, ("longitude",)).attrs["units"] = "degrees_east"
+    frame = (len(channels), *grid.shape)
+    array = group.create_array(
+        "fields",
+        shape=(len(times), *frame),
+        chunks=(1, *frame),
+        shards=(shard, *frame),
+        dtype=np.float32,
+        fill_value=np.nan,
+        compressors=CODECS,
+        dimension_names=("time", "channel", "latitude", "longitude"),
+        config={"write_empty_chunks": True},
+    )
+    return group, array
+
+
+def put(
+    group: zarr.Group, name: str, values: npt.NDArray[Any], dimensions: tuple[str, ...]
+) -> zarr.Array:
+    """Write a small array in one chunk."""
+    return group.create_array(
+        name, data=np.ascontiguousarray(values), dimension_names=dimensions, chunks=values.shape
+    )
+
+
+def finish_store(
+    group: zarr.Group,
+    *,
+    valid: npt.NDArray[np.bool_],
+    mask: npt.NDArray[np.bool_],
+    static: npt.NDArray[np.float32],
+    normalizer: Normalizer,
+    metadata: dict[str, Any],
+) -> None:
+    """Write what is known only after all fields are."""
+    put(group, "valid", valid, ("time",))
+    put(group, "mask", mask, ("channel", "latitude", "longitude"))
+    put(group, "static", static, ("static", "latitude", "longitude"))
+    statistics = group.create_group("statistics")
+    axes = {
+        "climatology": ("basis", "channel", "latitude", "longitude"),
+        "std": ("channel",),
+        "tendency_std": ("lead", "channel"),
+    }
+    for name, values in normalizer.arrays().items():
+        put(statistics, name, values, axes[name])
+    document = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        **metadata,
+        "normalizer": normalizer.to_dict(),
+    }
+    group.attrs["weatherdiff"] = json.loads(json.dumps(document))
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array:
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise KeyError(f"{name} is a group")
+    return array
