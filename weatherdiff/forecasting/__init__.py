@@ -1,0 +1,12 @@
+"""From a trained model and an analysis to an ensemble forecast on disk."""
+
+from weatherdiff._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "Forecaster": "weatherdiff.forecasting.forecaster",
+        "open_forecasts": "weatherdiff.forecasting.writer",
+        "write_forecast": "weatherdiff.forecasting.writer",
+    },
+)

@@ -1,0 +1,424 @@
+"""Forecaster: a trained model, in physical units."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+import xarray as xr
+
+from weatherdiff import schema
+from weatherdiff.data.channels import Channels
+from weatherdiff.data.forcings import forcing_fields
+from weatherdiff.data.normalization import Normalizer
+from weatherdiff.data.windows import WindowSpec, seconds, to_datetime
+from weatherdiff.errors import ConfigError, InputError, MissingInputError
+from weatherdiff.flow import SAMPLERS, integrate, keyed_noise
+from weatherdiff.grid import Grid
+from weatherdiff.models import Condition, VideoDenoiser
+from weatherdiff.models.folder import load_model, save_model
+
+__all__ = ["Forecaster", "Sampling"]
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How members are drawn.
+
+    Parameters
+    ----------
+    sampler : {"heun", "euler"}
+    steps : int
+        Of the sampler.
+    member_block : int
+        Members in one call of the network. Convolutions of different batch sizes differ in the
+        last bits, so a forecast is bit-identical for a fixed block; the last one is filled up.
+    precision : {"bf16", "fp32"}
+        Of the network's arithmetic.
+    """
+
+    sampler: str = "heun"
+    steps: int = 4
+    member_block: int = 10
+    precision: str = "bf16"
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise ConfigError(f"Unknown sampler {self.sampler!r}; known: {', '.join(SAMPLERS)}.")
+        if self.precision not in ("bf16", "fp32"):
+            raise ConfigError(f"Unknown precision {self.precision!r}; known: bf16, fp32.")
+        if min(self.steps, self.member_block) < 1:
+            raise ConfigError("The sampler's steps and the member block must be at least 1.")
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """Draw ensembles from a trained model.
+
+    Attributes
+    ----------
+    network : VideoDenoiser
+    channels : Channels
+    grid : Grid
+    normalizer : Normalizer
+    spec : WindowSpec
+        History and frames of one block.
+    forcings : tuple of str
+    mask : (channel, latitude, longitude)
+    static : (static, latitude, longitude)
+    noise_scale : (frames, channel)
+        Standard deviation of the initial noise, calibrated on the validation period.
+    fill : bool
+        Whether missing values in the initial state become climatology instead of an error.
+    provenance : dict
+
+    Examples
+    --------
+    >>> forecaster = Forecaster.load("runs/demo/model")              # doctest: +SKIP
+    >>> forecaster.forecast(ds, init_time="2018-07-20T06", lead_time="24h",
+    ...                     members=20, seed=1)                      # doctest: +SKIP
+    """
+
+    network: VideoDenoiser
+    channels: Channels
+    grid: Grid
+    normalizer: Normalizer
+    spec: WindowSpec
+    forcings: tuple[str, ...]
+    mask: npt.NDArray[np.bool_]
+    static: Array
+    noise_scale: Array
+    fill: bool
+    provenance: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Forecaster:
+        """Load a model folder.
+
+        Raises
+        ------
+        MissingInputError
+            There is no model.
+        InputError
+            It is damaged, or newer than this weatherdiff.
+        """
+        network, arrays, metadata = load_model(folder)
+        return cls(
+            network=network,
+            channels=Channels.from_dict(metadata["channels"]),
+            grid=Grid.from_dict(metadata["grid"]),
+            normalizer=Normalizer.from_dict(metadata["normalizer"], arrays),
+            spec=WindowSpec(**metadata["window"]),
+            forcings=tuple(metadata["forcings"]),
+            mask=arrays["mask"].astype(bool),
+            static=arrays["static"],
+            noise_scale=arrays["noise_scale"],
+            fill=metadata["fill"],
+            provenance=metadata["provenance"],
+        )
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write a model folder, visible only when whole.
+
+        Raises
+        ------
+        StorageError
+            The folder exists, or cannot be written.
+        """
+        save_model(
+            folder,
+            network=self.network,
+            arrays={
+                **self.normalizer.arrays(),
+                "mask": self.mask,
+                "static": self.static,
+                "noise_scale": self.noise_scale,
+            },
+            metadata={
+                "channels": self.channels.to_dict(),
+                "grid": self.grid.to_dict(),
+                "normalizer": self.normalizer.to_dict(),
+                "window": {
+                    "history": self.spec.history,
+                    "frames": self.spec.frames,
+                    "step": self.spec.step,
+                },
+                "forcings": list(self.forcings),
+                "fill": self.fill,
+                "provenance": dict(self.provenance),
+            },
+            overwrite=overwrite,
+        )
+
+    def forecast(
+        self,
+        ds: xr.Dataset,
+        *,
+        init_time: str | np.datetime64,
+        lead_time: str | np.timedelta64,
+        members: int,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> xr.Dataset:
+        """Forecast from one initial time; the ensemble is held in memory.
+
+        Parameters
+        ----------
+        ds : Dataset
+            Canonical analysis, as :func:`weatherdiff.open_fields` gives it, on the model's grid,
+            with the frames of the history.
+        init_time : str or datetime64
+            UTC; the last frame of the history.
+        lead_time : str or timedelta64
+            The longest lead, a multiple of the model's step.
+        members : int
+            Size of the ensemble.
+        seed : int
+            The same seed gives the same member ``number`` whatever ``members`` is.
+        sampling : Sampling, optional
+        progress : callable, optional
+            Called with (member blocks done, in all) of each block of frames.
+
+        Returns
+        -------
+        Dataset
+            (init_time, lead_time, number[, level], latitude, longitude), physical units.
+
+        Raises
+        ------
+        MissingInputError
+            A frame of the history is not in ``ds``.
+        InputError
+            Missing values in the initial state, another grid, other units, an absent variable.
+        ConfigError
+            A lead time or number of members that cannot be.
+        """
+        frames = self.frames_until(lead_time)
+        blocks = self.rollout(
+            ds, init_time=init_time, frames=frames, members=members, seed=seed,
+            sampling=sampling, progress=progress,
+        )  # fmt: skip
+        return xr.concat(list(blocks), "lead_time", data_vars="minimal", join="exact")
+
+    def rollout(
+        self,
+        ds: xr.Dataset,
+        *,
+        init_time: str | np.datetime64,
+        frames: int,
+        members: int,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[xr.Dataset]:
+        """Yield a forecast block of frames by block of frames, all members in lockstep.
+
+        Beyond the first block the model goes on from its own last frames. Memory holds the
+        members of one block, however long the forecast. The last block is cut to ``frames``.
+        The input is read and checked at the call, before the first block is asked for.
+
+        Parameters and errors are those of :meth:`forecast`, with ``frames`` the number of steps.
+        """
+        if members < 1 or frames < 1:
+            raise ConfigError(f"members ({members}) and frames ({frames}) must be at least 1.")
+        init = _instant(init_time)
+        history = self.initial_state(ds, init)
+        return self._blocks(
+            history, init, frames, members, seed, sampling or Sampling(), progress
+        )
+
+    def frames_until(self, lead_time: str | np.timedelta64) -> int:
+        """Number of frames up to a lead time.
+
+        Raises
+        ------
+        ConfigError
+            Not a positive multiple of the model's step.
+        """
+        try:
+            lead = pd.Timedelta(lead_time).total_seconds()
+        except ValueError:
+            raise ConfigError(f'Not a lead time: {lead_time!r}; write for example "24h".') from None
+        frames, rest = divmod(lead, self.spec.step)
+        if rest or frames < 1:
+            raise ConfigError(
+                f"The lead time {lead_time} is not a multiple of the model's step of "
+                f"{self.spec.step / 3600:g} h."
+            )
+        return int(frames)
+
+    def initial_state(self, ds: xr.Dataset, init: int) -> Array:
+        """Read and check the history of one initial time.
+
+        Parameters
+        ----------
+        ds : Dataset
+            Canonical analysis.
+        init : int
+            Seconds since 1970-01-01 UTC.
+
+        Returns
+        -------
+        (history, channel, latitude, longitude)
+            Normalised; NaN where the model has no data.
+        """
+        self.grid.require_same(Grid.from_dataset(ds))
+        if "time" not in ds.coords or ds["time"].dtype.kind != "M":
+            raise InputError("The data have no standard time coordinate; use open_fields.")
+        times = seconds(ds["time"].values)
+        wanted = init + self.spec.offsets[: self.spec.history]
+        where = np.searchsorted(times, wanted).clip(max=len(times) - 1)
+        absent = wanted[times[where] != wanted]
+        if len(absent):
+            first, last = to_datetime(times[[0, -1]]).astype("datetime64[m]")
+            raise MissingInputError(
+                f"A forecast from {_iso(init)} needs the frame of {_iso(absent[0])}, which is not "
+                f"in the data ({first} to {last}, {len(times)} times)."
+            )
+        with dask.config.set(scheduler="synchronous"):  # HDF5 is not safe with threads
+            frames = ds[self._present(ds)].isel(time=where).load()
+        schema.validate(frames)
+        stacked = self.channels.stack(frames)
+        fields = np.where(self.mask, stacked.to_numpy(), np.nan)
+        missing = ~np.isfinite(fields) & self.mask
+        if missing.any() and not (self.fill and not np.isinf(fields).any()):
+            t, c = np.argwhere(missing.any(axis=(2, 3)))[0]
+            raise InputError(
+                f"The initial state has missing values: {self.channels.labels[c]} at "
+                f"{_iso(wanted[t])} in {missing[t, c].sum()} of {self.mask[c].sum()} cells. "
+                'Complete the data, or prepare and train with fill: "climatology".'
+            )
+        return self.normalizer.state(fields, wanted)
+
+    def _present(self, ds: xr.Dataset) -> list[str]:
+        absent = [name for name in self.channels.variables if name not in ds]
+        if absent:
+            raise InputError(
+                f"The model needs {', '.join(dict.fromkeys(absent))}; the data have "
+                f"{', '.join(map(str, ds.data_vars))}."
+            )
+        return list(dict.fromkeys(self.channels.variables))
+
+    def _blocks(
+        self,
+        history: Array,
+        init: int,
+        frames: int,
+        members: int,
+        seed: int,
+        sampling: Sampling,
+        progress: Callable[[int, int], None] | None,
+    ) -> Iterator[xr.Dataset]:
+        """The loop of :meth:`rollout`; its inputs are checked."""
+        spec, size = self.spec, sampling.member_block
+        groups = [range(a, a + size) for a in range(0, members, size)]
+        # (number, history, channel, lat, lon), padded to whole member blocks
+        past = np.broadcast_to(history, (len(groups) * size, *history.shape))
+        for block in range(-(-frames // spec.frames)):
+            start = init + block * spec.frames * spec.step
+            times = start + spec.lead_times
+            forcings = torch.from_numpy(
+                forcing_fields(self.forcings, start + spec.offsets, self.grid)
+            )
+            new = np.empty((len(past), spec.frames, *history.shape[1:]), np.float32)
+            for done, numbers in enumerate(groups, start=1):
+                rows = slice(numbers.start, numbers.stop)
+                noise = keyed_noise(
+                    new.shape[1:], seed=seed, init_time=init, numbers=list(numbers), block=block
+                )
+                new[rows] = self._sample(past[rows], forcings, noise, sampling)
+                if progress is not None:
+                    progress(done, len(groups))
+            keep = min(spec.frames, frames - block * spec.frames)
+            yield self._dataset(new[:members, :keep], init, times[:keep])
+            past = np.concatenate([past, new], axis=1)[:, -spec.history :]
+
+    def _sample(
+        self, past: Array, forcings: torch.Tensor, noise: torch.Tensor, sampling: Sampling
+    ) -> Array:
+        """One call of the sampler; normalised in, normalised out, NaN where no data."""
+        count = len(past)
+        mask = torch.from_numpy(self.mask)
+        condition = Condition(
+            history=torch.from_numpy(np.nan_to_num(past)),
+            forcings=forcings.expand(count, *forcings.shape),
+            static=torch.from_numpy(self.static).expand(count, *self.static.shape),
+        )
+        scale = torch.from_numpy(self.noise_scale)[:, :, None, None]
+        device = next(self.network.parameters()).device
+        condition = Condition(*(x.to(device) for x in condition))
+        valid = mask.to(device)
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, torch.bfloat16, enabled=sampling.precision == "bf16"),
+        ):
+            tendency = integrate(
+                lambda x, tau: self.network(x, tau, condition).float() * valid,
+                (noise * scale).to(device) * valid,
+                steps=sampling.steps,
+                sampler=SAMPLERS[sampling.sampler](),
+            )
+        last = past[:, -1]
+        out = self.normalizer.add_tendency(tendency.cpu().numpy(), np.nan_to_num(last))
+        return np.where(self.mask, out, np.float32(np.nan))
+
+    def _dataset(self, state: Array, init: int, times: npt.NDArray[np.int64]) -> xr.Dataset:
+        fields = self.normalizer.fields(state, times)
+        init_time = to_datetime([init])
+        lead_time = (times - init).astype("timedelta64[s]").astype("timedelta64[ns]")
+        array = xr.DataArray(
+            fields.swapaxes(0, 1)[None],
+            dims=("init_time", "lead_time", "number", "channel", "latitude", "longitude"),
+            coords={
+                "init_time": ("init_time", init_time, schema_attrs("init_time")),
+                "lead_time": ("lead_time", lead_time, schema_attrs("lead_time")),
+                "number": ("number", np.arange(len(state)), schema_attrs("number")),
+                "latitude": ("latitude", self.grid.latitude, schema_attrs("latitude")),
+                "longitude": ("longitude", self.grid.longitude, schema_attrs("longitude")),
+                "valid_time": (
+                    ("init_time", "lead_time"),
+                    to_datetime(times)[None],
+                    schema_attrs("valid_time"),
+                ),
+            },
+        )
+        return self.channels.unstack(array)
+
+
+def schema_attrs(name: str) -> dict[str, str]:
+    """CF attributes of a forecast coordinate."""
+    return dict(_COORDINATES[name])
+
+
+_COORDINATES = {
+    "init_time": {"standard_name": "forecast_reference_time", "long_name": "initial time"},
+    "lead_time": {"standard_name": "forecast_period", "long_name": "time since the initial time"},
+    "number": {"standard_name": "realization", "long_name": "ensemble member", "units": "1"},
+    "latitude": {"standard_name": "latitude", "units": "degrees_north"},
+    "longitude": {"standard_name": "longitude", "units": "degrees_east"},
+    "valid_time": {"standard_name": "time", "long_name": "time for which the forecast is valid"},
+}
+
+
+def _instant(time: str | np.datetime64) -> int:
+    try:
+        stamp = pd.Timestamp(time)
+    except ValueError:
+        raise ConfigError(f'Not a time: {time!r}; write for example "2018-07-20T06".') from None
+    if stamp.tzinfo is not None:
+        stamp = stamp.tz_convert("UTC").tz_localize(None)
+    return int(seconds(stamp.to_datetime64()))
+
+
+def _iso(time: int | np.int64) -> str:
+    return f"{np.datetime64(int(time), 's').astype('datetime64[m]')}Z"
