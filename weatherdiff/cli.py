@@ -1,0 +1,156 @@
+"""The command line: parse, call, and turn errors into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from weatherdiff import __version__
+from weatherdiff.errors import WeatherdiffError
+
+__all__ = ["main"]
+
+VERBS = {
+    "check": "load configuration and data; print shapes, sizes and memory; train nothing",
+    "prepare": "write the data to a field store, with statistics of the training period",
+    "train": "train the denoiser on the field store",
+    "forecast": "make the ensembles",
+    "evaluate": "score the ensembles beside climatology and persistence",
+    "report": "write the HTML report (evaluates first if there are no scores)",
+    "run": "prepare, train, forecast, evaluate and report, skipping what is done",
+}
+
+EPILOG = """exit codes: 0 done or nothing to do, 65 bad input, 66 input missing (retry later), 70 a bug
+of ours, 74 I/O or disk full, 75 locked (retry), 78 configuration or usage, 130/143 signals"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors exit with 78 (EX_CONFIG), as all wrong configuration does."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.print_usage(sys.stderr)
+        self.exit(78, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="weatherdiff",
+        description="Calibrated ensemble forecasts from gridded data, by flow matching.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"weatherdiff {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log every decision")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+    demo = verbs.add_parser("demo", help="run everything on the real data inside the package")
+    demo.add_argument("--output", default="runs/demo", help="folder (default: %(default)s)")
+    for verb, text in VERBS.items():
+        sub = verbs.add_parser(verb, help=text, description=text)
+        sub.add_argument("config", help="YAML file; see configs/")
+        sub.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE",
+            help="replace a key, e.g. --set training.steps=500",
+        )  # fmt: skip
+        if verb in ("prepare", "train", "forecast"):
+            sub.add_argument("--overwrite", action="store_true", help="replace what is there")
+        if verb == "train":
+            sub.add_argument("--no-resume", action="store_true", help="start from the beginning")
+        if verb == "forecast":
+            for option, key, kind in FORECAST_OPTIONS:
+                sub.add_argument(f"--{option}", type=kind, help=f"instead of {key}")
+    return parser
+
+
+FORECAST_OPTIONS = (
+    ("init", "forecast.init_times", str),
+    ("members", "forecast.members", int),
+    ("lead-time", "forecast.lead_time", str),
+    ("seed", "forecast.seed", int),
+    ("sampler", "forecast.sampler", str),
+    ("steps", "forecast.steps", int),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        _call(options)
+    except WeatherdiffError as error:
+        print(f"weatherdiff: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("weatherdiff: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS):
+            print(f"weatherdiff: {error}", file=sys.stderr)
+            return 74
+        raise
+    return 0
+
+
+def _call(options: argparse.Namespace) -> None:
+    if options.verb == "demo":
+        _demo(Path(options.output))
+        return
+    from weatherdiff import workflow
+    from weatherdiff.config import load_config
+
+    overrides = list(options.set)
+    if options.verb == "forecast":
+        for option, key, _ in FORECAST_OPTIONS:
+            value = getattr(options, option.replace("-", "_"))
+            if value is not None:
+                overrides.append(f"{key}=[{value}]" if option == "init" else f"{key}={value}")
+    config = load_config(options.config, overrides)
+    match options.verb:
+        case "check":
+            print(workflow.check(config))
+        case "prepare":
+            store = workflow.prepare(config, overwrite=options.overwrite)
+            print(f"{store.path}: {len(store.times)} times, {', '.join(store.channels.labels)}")
+        case "train":
+            workflow.train(config, resume=not options.no_resume, overwrite=options.overwrite)
+            print(config.model_folder)
+        case "forecast":
+            print(workflow.forecast(config, overwrite=options.overwrite))
+        case "evaluate":
+            from weatherdiff.evaluation import score_table
+
+            print(score_table(workflow.evaluate(config)))
+            print(config.scores)
+        case "report":
+            print(workflow.report(config))
+        case "run":
+            print(workflow.run(config))
+            _say_where(config)
+
+
+def _demo(output: Path) -> None:
+    from importlib.resources import files
+
+    from weatherdiff import workflow
+    from weatherdiff.config import load_config
+
+    demo = files("weatherdiff") / "data" / "sample" / "demo.yaml"
+    config = load_config(os.fspath(demo), [f"output={output}"])  # type: ignore[call-overload]
+    print(workflow.run(config))
+    _say_where(config)
+
+
+def _say_where(config: object) -> None:
+    for name in ("forecasts", "scores", "summary", "report_page"):
+        print(f"{name.removesuffix('_page'):10} {getattr(config, name)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

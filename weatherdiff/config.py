@@ -1,0 +1,308 @@
+"""The configuration of a run: one small YAML file, checked before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from weatherdiff.errors import ConfigError, MissingInputError
+
+__all__ = ["Config", "load_config"]
+
+Positive = Annotated[int, Field(ge=1)]
+Span = tuple[str, str]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Data(_Section):
+    """What to read."""
+
+    source: str | list[str]
+    """A file, a glob, a list of these, a Zarr store, a URL, or ``sample:NAME``."""
+    variables: list[str] | None = None
+    """Canonical or own names; all by default. Static fields may be among them."""
+    levels: list[float] | None = None
+    """Pressure levels in hPa; all by default."""
+    rename: dict[str, str] = {}
+    """The data's own name -> the name to use."""
+    units: dict[str, str] = {}
+    """Units of variables whose attributes lack them."""
+    engine: str | None = None
+    """Of xarray; chosen from the file by default."""
+    fill: Literal["climatology"] | None = None
+    """What missing values become; by default the frames that have them are left out."""
+
+
+class Window(_Section):
+    """The shape of a forecast block in time."""
+
+    step: str
+    """From frame to frame: a multiple of the data's own step."""
+    history: Positive = 2
+    """Frames given."""
+    frames: Positive
+    """Frames predicted jointly."""
+
+
+class Splits(_Section):
+    """Periods, both ends included. Targets lie inside; history may reach back before."""
+
+    training: Span
+    validation: Span
+    test: Span
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _is_a_period(cls, span: Span) -> Span:
+        from weatherdiff.data.windows import Period
+
+        Period.parse(*span)
+        return span
+
+
+class Model(_Section):
+    """The denoiser."""
+
+    size: Literal["tiny", "small", "base", "large"] = "small"
+    mixing: Literal["joint", "factorised", "attention"] = "joint"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Training(_Section):
+    """Optimisation and validation."""
+
+    steps: Positive = 3000
+    batch_size: Positive = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup: Positive = 100
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    gradient_clip: Annotated[float, Field(gt=0)] = 1.0
+    tau: tuple[float, float] = (0.0, 1.0)
+    """Mean and standard deviation of the logit of the flow times."""
+    validate_every: Positive = 250
+    validation_members: Annotated[int, Field(ge=2)] = 8
+    validation_windows: Positive = 64
+    """At most so many windows, evenly spread over the validation period."""
+    patience: Positive = 10
+    """Validations without improvement before training stops."""
+    calibrate: bool = True
+    """Scale the initial noise so that spread matches error on the validation period."""
+    precision: Literal["bf16-mixed", "32-true", "16-mixed"] = "bf16-mixed"
+    devices: int | Literal["auto"] = "auto"
+    seed: int = 0
+
+
+class Forecast(_Section):
+    """The ensembles to make."""
+
+    members: Annotated[int, Field(ge=2)] = 20
+    lead_time: str
+    init_times: list[str] | Literal["test"] = "test"
+    """``test``: every initial time of the test period whose frames are all there."""
+    every: Positive = 1
+    """Only each n-th of the test period's initial times."""
+    sampler: Literal["heun", "euler"] = "heun"
+    steps: Positive = 4
+    member_block: Positive = 10
+    """Members in one call of the network; results are bit-identical for a fixed block."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    seed: int = 0
+
+
+class Report(_Section):
+    """The HTML page."""
+
+    title: str | None = None
+    points: dict[str, tuple[float, float]] = {}
+    """Name -> (latitude, longitude) of the plumes; chosen from the grid by default."""
+
+
+class Config(_Section):
+    """A whole run."""
+
+    output: Path
+    """Folder for all that the run writes. Relative to the working folder."""
+    data: Data
+    window: Window
+    splits: Splits
+    forcings: list[str] = ["time_of_day", "toa_solar_radiation"]
+    """Known ahead; see :data:`weatherdiff.data.forcings.FORCINGS`."""
+    model: Model = Model()
+    training: Training = Training()
+    forecast: Forecast
+    report: Report = Report()
+    threads: Positive | None = None
+    """CPU threads of the network. One is often fastest for small grids; PyTorch's by default."""
+
+    @model_validator(mode="after")
+    def _splits_are_apart(self) -> Config:
+        """No frame may be in two splits, neither as target nor as history."""
+        from weatherdiff.data.prepare import parse_step
+        from weatherdiff.data.windows import Period
+
+        reach = (self.window.history - 1) * parse_step(self.window.step)
+        named = [(n, Period.parse(*getattr(self.splits, n))) for n in type(self.splits).model_fields]
+        named.sort(key=lambda item: item[1].start)
+        for (first, a), (second, b) in zip(named[:-1], named[1:], strict=True):
+            if b.start - reach <= a.stop:
+                raise ValueError(
+                    f"splits: the {second} period ({b}), with {reach / 3600:g} h of history before "
+                    f"it, must start after the {first} period ({a}) has ended"
+                )
+        return self
+
+    @property
+    def store(self) -> Path:
+        """Of the prepared fields."""
+        return self.output / "fields.zarr"
+
+    @property
+    def model_folder(self) -> Path:
+        """Of the trained model."""
+        return self.output / "model"
+
+    @property
+    def forecasts(self) -> Path:
+        """Of the forecasts."""
+        return self.output / "forecasts"
+
+    @property
+    def scores(self) -> Path:
+        """Of the scores."""
+        return self.output / "scores.zarr"
+
+    @property
+    def report_page(self) -> Path:
+        """Of the report."""
+        return self.output / "report.html"
+
+    @property
+    def summary(self) -> Path:
+        """Of the short table of scores."""
+        return self.output / "summary.json"
+
+
+def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None) -> Config:
+    """Read and check a configuration.
+
+    Parameters
+    ----------
+    path : path
+        A YAML file.
+    overrides : list of str, optional
+        ``"section.key=value"``, the value in YAML; they replace what the file says.
+
+    Raises
+    ------
+    MissingInputError
+        There is no such file.
+    ConfigError
+        Not YAML, a key twice, an unknown key (the nearest known one is named), or a value that
+        cannot be.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingInputError(f"There is no configuration at {path}.")
+    content = _parse_yaml(path.read_text(), str(path))
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no configuration: a mapping of keys was expected.")
+    for override in overrides or []:
+        _override(content, override)
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(error)}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain scalars instead of 1.1's, and no key twice.
+
+    With 1.1, ``12:00`` is 720, ``0600`` is 384, ``1e-3`` is a string, ``no`` is False and a date
+    is an object; here they are "12:00", "0600", 0.001, "no" and a string.
+    """
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+
+for _tag, _pattern, _starts in (
+    ("bool", r"true|True|false|False", "tTfF"),
+    ("null", r"null|~|", ["n", "~", ""]),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_starts)
+    )
+
+
+def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: dict[Any, int] = {}
+    for key, _ in node.value:
+        name = loader.construct_object(key)  # type: ignore[no-untyped-call]
+        if name in seen:
+            raise ConfigError(
+                f"{key.start_mark.name}, line {key.start_mark.line + 1}: the key {name!r} is there "
+                f"already, in line {seen[name]}."
+            )
+        seen[name] = key.start_mark.line + 1
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+
+
+def _parse_yaml(text: str, name: str) -> Any:
+    loader = _Loader(text)
+    loader.name = name
+    try:
+        return loader.get_single_data()  # type: ignore[no-untyped-call]
+    except yaml.YAMLError as error:
+        raise ConfigError(f"Not YAML: {error}") from None
+    finally:
+        loader.dispose()  # type: ignore[no-untyped-call]
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, sign, value = override.partition("=")
+    if not sign:
+        raise ConfigError(f"Cannot set {override!r}; write section.key=value.")
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise ConfigError(f"Cannot set {key}: {section} is not a section.")
+    content[last] = _parse_yaml(value, key)
+
+
+def _explain(error: ValidationError) -> str:
+    """One sentence for each error, with the nearest known key for an unknown one."""
+    sentences = []
+    for item in error.errors():
+        where = [str(part) for part in item["loc"]]
+        if item["type"] == "extra_forbidden":
+            known = _keys(where[:-1])
+            near = difflib.get_close_matches(where[-1], known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+            sentences.append(f"unknown key {'.'.join(where)!r}; {hint}")
+        else:
+            place = ".".join(where)
+            message = item["msg"].removeprefix("Value error, ")
+            sentences.append(f"{place}: {message}" if place else message)
+    return "; ".join(sentences)
+
+
+def _keys(sections: list[str]) -> list[str]:
+    section: Any = Config
+    for name in sections:
+        section = section.model_fields[name].annotation
+    return list(section.model_fields)
