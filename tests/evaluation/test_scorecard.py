@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from weatherdiff.errors import InputError, MissingInputError, StorageError
+from weatherdiff.evaluation import (
+    ClimatologyEnsemble,
+    Persistence,
+    evaluate,
+    open_scores,
+    score_table,
+    summary,
+    write_scores,
+)
+
+
+@pytest.fixture
+def scores(forecasts, analyses) -> xr.Dataset:
+    return evaluate(
+        forecasts,
+        analyses,
+        reference={
+            "climatology": ClimatologyEnsemble(analyses, period=("2020-01-01", "2020-01-12")),
+            "persistence": Persistence(analyses),
+        },
+    )
+
+
+def test_summary_holds_the_headline_scores_as_plain_numbers(scores):
+    result = json.loads(json.dumps(summary(scores), allow_nan=False))
+    assert result["members"] == 3
+    assert list(result["variables"]) == ["2m_temperature", "geopotential_500", "geopotential_850"]
+    assert list(result["variables"]["2m_temperature"]) == ["6", "12", "18"]
+    for variable, leads in result["variables"].items():
+        for hours, values in leads.items():
+            here = scores.sel(variable=variable, lead_time=np.timedelta64(int(hours), "h"))
+            assert values == {
+                name: float(here[name])
+                for name in (
+                    *("crps", "crpss_climatology", "crpss_persistence"),
+                    "spread_skill_ratio",
+                )
+            }
+
+
+def test_summary_leaves_out_references_that_were_not_given(forecasts, analyses):
+    values = summary(evaluate(forecasts, analyses))["variables"]["2m_temperature"]["6"]
+    assert set(values) == {"crps", "spread_skill_ratio"}
+
+
+def test_table_is_aligned_and_names_units_members_and_estimator(scores):
+    lines = score_table(scores).splitlines()
+    assert len(lines) == 1 + 9 + 1
+    assert len({len(line) for line in lines[:-1]}) == 1
+    assert lines[1].startswith("2m_temperature [K]")
+    assert " 18 h " in lines[3]
+    assert lines[-1].startswith("3 members, 7 initial times")
+    assert lines[-1].endswith("fair CRPS")
+
+
+def test_scores_written_are_read_back_identical(scores, tmp_path):
+    write_scores(scores, tmp_path / "scores.zarr")
+    back = open_scores(tmp_path / "scores.zarr")
+    xr.testing.assert_identical(back, scores)
+    assert back["variable"].values.tolist() == scores["variable"].values.tolist()
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.zarr"]
+    write_scores(back, tmp_path / "again.zarr")
+    xr.testing.assert_identical(open_scores(tmp_path / "again.zarr"), scores)
+
+
+def test_scores_written_twice_are_replaced_whole(scores, tmp_path):
+    path = tmp_path / "scores.zarr"
+    write_scores(scores, path)
+    write_scores(scores.isel(variable=[1], init_time=[0, 1]), path)
+    xr.testing.assert_identical(open_scores(path), scores.isel(variable=[1], init_time=[0, 1]))
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.zarr"]
+
+
+def test_a_failed_write_leaves_the_scores_that_were_there(scores, tmp_path, monkeypatch):
+    path = tmp_path / "scores.zarr"
+    write_scores(scores, path)
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(xr.Dataset, "to_zarr", full)
+    with pytest.raises(StorageError, match="No space left"):
+        write_scores(scores.isel(variable=[1]), path)
+    xr.testing.assert_identical(open_scores(path), scores)
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.zarr"]
+
+
+def test_scores_are_restored_when_the_new_ones_cannot_take_their_name(
+    scores, tmp_path, monkeypatch
+):
+    path = tmp_path / "scores.zarr"
+    write_scores(scores, path)
+    rename = os.rename
+
+    def refuse_new(source: object, target: object) -> None:
+        if str(source).endswith("new"):
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse_new)
+    with pytest.raises(StorageError, match="Input/output error"):
+        write_scores(scores.isel(variable=[1]), path)
+    xr.testing.assert_identical(open_scores(path), scores)
+
+
+def test_an_interrupted_replacement_loses_nothing(scores, tmp_path, monkeypatch):
+    path = tmp_path / "scores.zarr"
+    write_scores(scores, path)
+    rename = os.rename
+
+    def interrupt_new(source: object, target: object) -> None:
+        if str(source).endswith("new"):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupt_new)
+    with pytest.raises(KeyboardInterrupt):
+        write_scores(scores.isel(variable=[1]), path)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".scores.zarr.")
+    xr.testing.assert_identical(open_scores(left), scores)
+
+
+def test_nothing_but_scores_is_replaced(scores, tmp_path):
+    folder = tmp_path / "precious"
+    folder.mkdir()
+    (folder / "data.txt").write_text("keep me")
+    with pytest.raises(StorageError, match="not replaced"):
+        write_scores(scores, folder)
+    assert (folder / "data.txt").read_text() == "keep me"
+    with pytest.raises(StorageError):
+        write_scores(scores, tmp_path / "missing" / "scores.zarr")
+
+
+def test_a_flipped_bit_is_found(scores, tmp_path):
+    path = tmp_path / "scores.zarr"
+    write_scores(scores, path)
+    chunk = next(p for p in (path / "sum_crps" / "c").rglob("*") if p.is_file())
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(data)
+    with pytest.raises(StorageError, match="could not be read"):
+        open_scores(path)
+
+
+def test_missing_foreign_and_newer_stores_are_refused(scores, tmp_path):
+    with pytest.raises(MissingInputError):
+        open_scores(tmp_path / "nothing.zarr")
+    xr.Dataset({"a": ("x", [1.0])}).to_zarr(tmp_path / "other.zarr", consolidated=False)
+    with pytest.raises(InputError, match="does not hold scores"):
+        open_scores(tmp_path / "other.zarr")
+    write_scores(scores, tmp_path / "scores.zarr")
+    root = tmp_path / "scores.zarr" / "zarr.json"
+    meta = json.loads(root.read_text())
+    meta["attributes"]["format_version"] = 99
+    root.write_text(json.dumps(meta))
+    with pytest.raises(InputError, match="version 99"):
+        open_scores(tmp_path / "scores.zarr")
