@@ -1,0 +1,183 @@
+"""Scores against lead time, and rank histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from weatherdiff.errors import InputError
+from weatherdiff.plotting.appearance import (
+    COLORS,
+    SPREAD_SKILL_BAND,
+    display_units,
+    lead_axis,
+    lead_labels,
+    title_of,
+)
+from weatherdiff.plotting.selection import hours, pick_leads
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_rank_histogram", "plot_scores", "reference_names"]
+
+
+def reference_names(scores: xr.Dataset) -> list[str]:
+    """Names of the reference forecasts with a skill score, ``crpss_NAME``, in the dataset."""
+    return [str(name).removeprefix("crpss_") for name in scores if str(name).startswith("crpss_")]
+
+
+def plot_scores(scores: xr.Dataset, *, variable: str) -> Figure:
+    """CRPS, skill, error with spread, and their ratio against lead time.
+
+    Parameters
+    ----------
+    scores : (variable, lead_time[, ...])
+        What :func:`weatherdiff.evaluation.evaluate` returns.
+    variable : str
+        Channel label.
+
+    Raises
+    ------
+    InputError
+        The scores have no such channel.
+    """
+    from matplotlib.figure import Figure
+
+    scores = _of_variable(scores, variable)
+    units = display_units(str(scores["units"].values) if "units" in scores.coords else None)
+    lead_hours = hours(scores["lead_time"].values)
+    references = reference_names(scores)
+
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    (crps, skill), (error, ratio) = figure.subplots(2, 2)
+    for axes in (crps, skill, error, ratio):
+        leads = lead_axis(axes, lead_hours)
+        axes.grid(color="0.9", linewidth=0.6)
+
+    style = {"marker": "o", "markersize": 3.5}
+    crps.plot(
+        leads, scores["crps"] * units.factor, label="ensemble", color=_color("ensemble"), **style
+    )
+    skill.axhline(0, color="0.3", linewidth=0.8)
+    for name in references:
+        color = _color(name)
+        crps.plot(leads, scores[f"crps_{name}"] * units.factor, label=name, color=color, **style)
+        skill.plot(leads, scores[f"crpss_{name}"], label=f"against {name}", color=color, **style)
+    crps.set_ylim(bottom=0)
+    crps.set_title("CRPS (lower is better)", loc="left", fontsize=11)
+    crps.set_ylabel(units.axis_label("CRPS"))
+    skill.set_title("CRPS skill score (above 0 beats the reference)", loc="left", fontsize=11)
+    skill.set_ylabel("1 - CRPS / reference")
+
+    error.plot(
+        leads,
+        scores["rmse"] * units.factor,
+        label="RMSE of the mean",
+        color=_color("observation"),
+        **style,
+    )
+    spread = scores["spread_skill_ratio"] * scores["rmse"]  # with the factor of the ratio
+    error.plot(
+        leads,
+        spread * units.factor,
+        label="spread, corrected for ensemble size",
+        color=_color("ensemble"),
+        **style,
+    )
+    error.set_ylim(bottom=0)
+    error.set_title("Error and spread (equal if calibrated)", loc="left", fontsize=11)
+    error.set_ylabel(units.axis_label("RMSE, spread"))
+
+    low, high = SPREAD_SKILL_BAND
+    ratio.axhspan(low, high, color=COLORS["mean"], alpha=0.12, label=f"{low:g} to {high:g}")
+    ratio.axhline(1, color="0.3", linewidth=0.8)
+    ratio.plot(leads, scores["spread_skill_ratio"], color=_color("ensemble"), **style)
+    _include(ratio, 0.5, 1.5)
+    ratio.set_title("Spread-skill ratio (below 1: too confident)", loc="left", fontsize=11)
+    ratio.set_ylabel("spread / RMSE")
+    for axes in (crps, skill, error, ratio):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=9)
+    figure.suptitle(title_of(variable).capitalize(), x=0.01, ha="left")
+    return figure
+
+
+def plot_rank_histogram(
+    scores: xr.Dataset,
+    *,
+    variable: str,
+    lead_times: Sequence[np.timedelta64] | None = None,
+    effective_sample_size: float | None = None,
+) -> Figure:
+    """How often the observation took each rank among the members, one panel a lead time.
+
+    Flat if observation and members are exchangeable, a bowl if the members are too close together,
+    a dome if too far apart, a slope if they are biased.
+
+    Parameters
+    ----------
+    scores : (variable, lead_time, rank, ...)
+        With ``rank_histogram`` as relative frequencies.
+    variable : str
+        Channel label.
+    lead_times : sequence of timedelta64, optional
+        Default: four evenly spaced ones.
+    effective_sample_size : float, optional
+        Number of independent observations behind the frequencies; neighbouring cells and
+        successive forecasts are not independent. Draws the band that holds 95 % of a flat
+        histogram's bars, each by itself (normal approximation of the binomial).
+
+    Raises
+    ------
+    InputError
+        Unknown channel or lead time, or scores without a rank histogram.
+    """
+    from matplotlib.figure import Figure
+
+    scores = _of_variable(scores, variable)
+    if "rank_histogram" not in scores:
+        raise InputError("the scores hold no rank_histogram.")
+    histogram = scores["rank_histogram"].transpose("lead_time", "rank")
+    histogram = histogram.sel(lead_time=pick_leads(histogram, lead_times))
+    ranks = np.arange(histogram.sizes["rank"])
+    uniform = 1 / ranks.size
+
+    figure = Figure(figsize=(2.6 * histogram.sizes["lead_time"] + 0.4, 2.9), layout="constrained")
+    panels = figure.subplots(1, histogram.sizes["lead_time"], sharey=True, squeeze=False)[0]
+    labels = lead_labels(hours(histogram["lead_time"].values))
+    for panel, label, frequencies in zip(panels, labels, histogram.values, strict=True):
+        panel.bar(ranks, frequencies, width=0.9, color=COLORS["ensemble"], alpha=0.75)
+        panel.axhline(uniform, color="0.1", linewidth=1)
+        if effective_sample_size is not None:
+            half = 1.96 * np.sqrt(uniform * (1 - uniform) / effective_sample_size)
+            panel.axhspan(max(uniform - half, 0), uniform + half, color="0.3", alpha=0.2, zorder=3)
+        panel.set_title(label, fontsize=11)
+        panel.set_xlabel("rank of the observation")
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.set_xlim(-0.6, ranks.size - 0.4)
+    _include(panels[0], 0, 2 * uniform)
+    panels[0].set_ylabel("relative frequency")
+    figure.suptitle(f"{title_of(variable).capitalize()}: rank histogram", x=0.01, ha="left")
+    return figure
+
+
+def _of_variable(scores: xr.Dataset, variable: str) -> xr.Dataset:
+    labels = [str(label) for label in scores["variable"].values]
+    if variable not in labels:
+        raise InputError(f"no scores of {variable!r}, only of {', '.join(labels)}.")
+    return scores.isel(variable=labels.index(variable))
+
+
+def _color(name: str) -> str:
+    return COLORS.get(name, COLORS["other"])
+
+
+def _include(axes: Axes, low: float, high: float) -> None:
+    """Widen the vertical axis to hold ``low`` and ``high``, so that small departures look small."""
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(min(bottom, low), max(top, high))

@@ -1,0 +1,212 @@
+"""The pieces of the page: every text is escaped here, every picture embedded."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from weatherdiff.plotting.appearance import SPREAD_SKILL_BAND, display_units
+from weatherdiff.plotting.scores import reference_names
+from weatherdiff.plotting.selection import hours
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "bullets",
+    "document",
+    "heading",
+    "navigation",
+    "paragraph",
+    "picture",
+    "properties",
+    "score_table",
+    "section",
+    "subheading",
+]
+
+_RESOLUTION = 100  # pixels per inch
+
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
+  max-width: 1180px; margin: 0 auto; padding: 1.5rem; }
+h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .5rem; }
+h2 { font-size: 1.4rem; margin: 2.5rem 0 .5rem; padding-top: .5rem; border-top: 2px solid #0072b2; }
+h3 { font-size: 1.1rem; margin: 1.8rem 0 .3rem; }
+.lead { font-size: 1.15rem; }
+.failure { padding: .5rem .8rem; background: #f4f6f8; border-left: 4px solid #d55e00; }
+nav ul { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; padding: 0; list-style: none; }
+a { color: #005a8d; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .8rem 0; }
+caption { text-align: left; font-size: .9rem; color: #444; caption-side: bottom;
+  padding-top: .4rem; }
+th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
+thead th { border-bottom: 2px solid #888; vertical-align: bottom; }
+td.bad { background: #fbd9c6; font-weight: 600; }
+figure { margin: 1rem 0; }
+img { max-width: 100%; height: auto; }
+figcaption { font-size: .9rem; color: #444; max-width: 75ch; }
+dl { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: .15rem 1rem;
+  margin: 0; }
+dt { font-weight: 600; }
+dd { margin: 0; overflow-wrap: anywhere; }
+dd ul { margin: 0; padding-left: 1.2rem; }
+"""
+
+# The policy makes a browser refuse whatever the page does not itself contain.
+_DOCUMENT = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def document(title: str, body: str) -> str:
+    """Whole page around a body of markup."""
+    return _DOCUMENT.format(title=escape(title), style=_STYLE, body=body)
+
+
+def heading(text: str) -> str:
+    """Heading of the page."""
+    return f"<h1>{escape(text)}</h1>"
+
+
+def subheading(text: str) -> str:
+    """Heading within a section."""
+    return f"<h3>{escape(text)}</h3>"
+
+
+def section(anchor: str, heading: str, *content: str) -> str:
+    """Section of markup with a heading that :func:`navigation` links to."""
+    return f'<section id="{escape(anchor)}">\n<h2>{escape(heading)}</h2>\n' + (
+        "\n".join(content) + "\n</section>"
+    )
+
+
+def navigation(anchors: Mapping[str, str]) -> str:
+    """Links to sections, heading by anchor."""
+    links = (
+        f'<li><a href="#{escape(anchor)}">{escape(heading)}</a></li>'
+        for anchor, heading in anchors.items()
+    )
+    return f'<nav aria-label="sections"><ul>{"".join(links)}</ul></nav>'
+
+
+def paragraph(text: str, *, kind: str = "") -> str:
+    """Paragraph of plain text, in the style of a ``kind``: ``"lead"``, ``"failure"``.
+
+    Examples
+    --------
+    >>> paragraph("spread < error")
+    '<p>spread &lt; error</p>'
+    """
+    attribute = f' class="{escape(kind)}"' if kind else ""
+    return f"<p{attribute}>{escape(text)}</p>"
+
+
+def bullets(items: list[str]) -> str:
+    """Bulleted list of plain texts."""
+    return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
+
+
+def picture(figure: Figure, *, alt: str, caption: str = "") -> str:
+    """Figure as an embedded PNG, with a text for those who do not see it."""
+    buffer = io.BytesIO()
+    # Without the version of matplotlib, equal inputs give equal bytes.
+    figure.savefig(buffer, format="png", dpi=_RESOLUTION, metadata={"Software": None})
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    text = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    image = f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}">'
+    return f"<figure>{image}{text}</figure>"
+
+
+def score_table(scores: xr.Dataset) -> str:
+    """Table of one variable's scores, a row for each lead time; failures marked and coloured.
+
+    Parameters
+    ----------
+    scores : (lead_time[, ...])
+        Scores of one variable.
+    """
+    units = display_units(str(scores["units"].values) if "units" in scores.coords else None)
+    references = reference_names(scores)
+    heads = ["lead [h]", units.axis_label("CRPS")]
+    heads += [f"CRPS skill against {name} [%]" for name in references]
+    heads += ["spread-skill ratio", units.axis_label("RMSE of the mean"), units.axis_label("bias")]
+    incomplete = "coverage" in scores and bool((scores["coverage"] < 0.9995).any())
+    heads += ["coverage [%]"] if incomplete else []
+
+    low, high = SPREAD_SKILL_BAND
+    rows = []
+    for index, lead in enumerate(hours(scores["lead_time"].values)):
+        at_lead = {name: float(scores[name][index]) for name in _columns(references, incomplete)}
+        cells = [f'<th scope="row">{lead:g}</th>', _cell(at_lead["crps"] * units.factor, "{:.3g}")]
+        for name in references:
+            skill = at_lead[f"crpss_{name}"]
+            cells.append(_cell(100 * skill, "{:.1f}", mark="▼" if skill <= 0 else ""))
+        ratio = at_lead["spread_skill_ratio"]
+        cells.append(
+            _cell(ratio, "{:.2f}", mark="▼" if ratio < low else "▲" if ratio > high else "")
+        )
+        cells += [_cell(at_lead[name] * units.factor, "{:.3g}") for name in ("rmse", "bias")]
+        cells += [_cell(100 * at_lead["coverage"], "{:.1f}")] if incomplete else []
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    header = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    caption = f"▼ marks skill of 0 or less and ratios below {low:g}, ▲ ratios above {high:g}."
+    return (
+        f'<div class="wide"><table><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def properties(value: Any) -> str:
+    """Nested dicts, lists and plain values as definition lists.
+
+    Examples
+    --------
+    >>> properties({"seeds": [1, 2], "R&D": True})
+    '<dl><dt>seeds</dt><dd>1, 2</dd><dt>R&amp;D</dt><dd>yes</dd></dl>'
+    """
+    if isinstance(value, Mapping):
+        items = (
+            f"<dt>{escape(str(name))}</dt><dd>{properties(item)}</dd>"
+            for name, item in value.items()
+        )
+        return f"<dl>{''.join(items)}</dl>"
+    if isinstance(value, list | tuple):
+        if any(isinstance(item, Mapping | list | tuple) for item in value):
+            return f"<ul>{''.join(f'<li>{properties(item)}</li>' for item in value)}</ul>"
+        return ", ".join(properties(item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return escape(f"{value:.6g}")
+    return escape("not given" if value is None else str(value))
+
+
+def _columns(references: list[str], incomplete: bool) -> list[str]:
+    names = ["crps", "spread_skill_ratio", "rmse", "bias"]
+    return names + [f"crpss_{name}" for name in references] + ["coverage"] * incomplete
+
+
+def _cell(value: float, pattern: str, *, mark: str = "") -> str:
+    text = "not known" if np.isnan(value) else pattern.format(value)
+    return f'<td class="bad">{mark} {text}</td>' if mark else f"<td>{text}</td>"

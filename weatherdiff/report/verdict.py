@@ -1,0 +1,145 @@
+"""What the scores say, in words: how often a reference is beaten, and where the forecast fails."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from weatherdiff.plotting.appearance import SPREAD_SKILL_BAND, title_of
+from weatherdiff.plotting.scores import reference_names
+from weatherdiff.plotting.selection import hours
+
+__all__ = ["headline", "shortcomings", "variable_summary"]
+
+Leads = npt.NDArray[np.bool_]
+
+
+def headline(scores: xr.Dataset) -> str:
+    """Sum up all variables and leads in a few sentences.
+
+    Parameters
+    ----------
+    scores : (variable, lead_time[, ...])
+        What :func:`weatherdiff.evaluation.evaluate` returns.
+
+    Examples
+    --------
+    >>> dims = ("variable", "lead_time")
+    >>> scores = xr.Dataset(
+    ...     {
+    ...         "crpss_climatology": (dims, [[0.3, -0.1]]),
+    ...         "spread_skill_ratio": (dims, [[0.95, 1.5]]),
+    ...     },
+    ...     {"variable": ["2m_temperature"], "lead_time": np.array([6, 12], "timedelta64[h]")},
+    ...     {"members": 20},
+    ... )
+    >>> print(headline(scores))
+    The ensemble of 20 members beats climatology at 1 of 2 leads. Its spread-skill ratio lies within
+    0.8 to 1.2 at 1 of 2. "Beats" means a lower mean CRPS; no significance test was made.
+    """
+    variables, leads = scores.sizes["variable"], scores.sizes["lead_time"]
+    unit = "leads" if variables == 1 else f"pairs of {variables} variables and {leads} leads"
+    members = scores.attrs.get("members")
+    subject = "The ensemble" if members is None else f"The ensemble of {members} members"
+    calibrated = _count(_within_band(scores["spread_skill_ratio"].values))
+    ratio = f"Its spread-skill ratio lies within {_band()} at {calibrated}."
+    if not reference_names(scores):
+        return f"{subject} was scored at {variables * leads} {unit}, against no reference. {ratio}"
+    return (
+        f"{subject} beats {_wins(scores, unit)}. {ratio} "
+        '"Beats" means a lower mean CRPS; no significance test was made.'
+    )
+
+
+def variable_summary(scores: xr.Dataset) -> str:
+    """Sum up one variable in a sentence.
+
+    Parameters
+    ----------
+    scores : (lead_time[, ...])
+        Scores of one variable.
+    """
+    calibrated = _count(_within_band(scores["spread_skill_ratio"].values))
+    wins = f"beats {_wins(scores, 'leads')}; " if reference_names(scores) else ""
+    name = title_of(str(scores["variable"].values)).capitalize()
+    return f"{name}: {wins}spread-skill ratio within {_band()} at {calibrated}."
+
+
+def shortcomings(scores: xr.Dataset) -> str:
+    """List where one variable's forecasts fail: no skill, spread out of proportion, no score.
+
+    Parameters
+    ----------
+    scores : (lead_time[, ...])
+        Scores of one variable.
+
+    Examples
+    --------
+    >>> scores = xr.Dataset(
+    ...     {
+    ...         "crpss_persistence": ("lead_time", [-0.04, 0.1, 0.2]),
+    ...         "spread_skill_ratio": ("lead_time", [1.71, 1.0, 0.62]),
+    ...     },
+    ...     {"lead_time": np.array([3, 6, 9], "timedelta64[h]")},
+    ... )
+    >>> print(shortcomings(scores))
+    Falls short: no better than persistence at 3 h (skill down to -4 %); too confident at 9 h
+    (spread-skill ratio down to 0.62); too dispersed at 3 h (spread-skill ratio up to 1.71).
+    """
+    lead_hours = hours(scores["lead_time"].values)
+    faults = []
+    for name in reference_names(scores):
+        skill = scores[f"crpss_{name}"].values
+        if (skill <= 0).any():
+            where = _at(skill <= 0, lead_hours)
+            faults.append(
+                f"no better than {name} {where} (skill down to {100 * np.nanmin(skill):.0f} %)"
+            )
+        if np.isnan(skill).any():
+            faults.append(f"no skill against {name} known {_at(np.isnan(skill), lead_hours)}")
+    ratio = scores["spread_skill_ratio"].values
+    low, high = SPREAD_SKILL_BAND
+    if (ratio < low).any():
+        where = _at(ratio < low, lead_hours)
+        faults.append(f"too confident {where} (spread-skill ratio down to {np.nanmin(ratio):.2f})")
+    if (ratio > high).any():
+        where = _at(ratio > high, lead_hours)
+        faults.append(f"too dispersed {where} (spread-skill ratio up to {np.nanmax(ratio):.2f})")
+    if np.isnan(ratio).any():
+        faults.append(f"no spread-skill ratio known {_at(np.isnan(ratio), lead_hours)}")
+    if not faults:
+        return f"Falls short nowhere: skill above 0 and spread-skill ratio within {_band()}."
+    return f"Falls short: {'; '.join(faults)}."
+
+
+def _wins(scores: xr.Dataset, unit: str) -> str:
+    """``climatology at 8 of 8 leads and persistence at 7 of 8``."""
+    counts = [
+        f"{name} at {_count(scores[f'crpss_{name}'].values > 0)}"
+        for name in reference_names(scores)
+    ]
+    counts[0] += f" {unit}"
+    return _joined(counts)
+
+
+def _joined(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _within_band(ratio: npt.NDArray[np.float64]) -> Leads:
+    return (ratio >= SPREAD_SKILL_BAND[0]) & (ratio <= SPREAD_SKILL_BAND[1])
+
+
+def _band() -> str:
+    return "{:g} to {:g}".format(*SPREAD_SKILL_BAND)
+
+
+def _count(true: Leads) -> str:
+    return f"{int(true.sum())} of {true.size}"
+
+
+def _at(where: Leads, lead_hours: npt.NDArray[np.float64]) -> str:
+    if where.all():
+        return "at every lead"
+    return f"at {', '.join(f'{lead:g}' for lead in lead_hours[where])} h"
