@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "load_config": "weatherdiff.config",
         "open_fields": "weatherdiff.data.open",
         "open_forecasts": "weatherdiff.forecasting.writer",
+        "plotting": "weatherdiff.plotting",
         "prepare": "weatherdiff.data.prepare",
         "train": "weatherdiff.workflow",
         "write_report": "weatherdiff.report",

@@ -1,0 +1,38 @@
+"""Every notebook runs from top to bottom, on less data and a smaller network."""
+
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+
+
+def parameters(output: Path) -> str:
+    shrunk = [
+        f"output={output}",
+        "model.size=tiny",
+        "training.steps=20",
+        "training.validate_every=10",
+        "training.validation_windows=4",
+        "training.validation_members=2",
+        "forecast.members=4",
+        "forecast.every=60",
+        "forecast.steps=1",
+    ]
+    return f"config_path = {str(ROOT / 'configs' / 'demo.yaml')!r}\noverrides = {shrunk!r}"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
+    notebook = jupytext.read(path)
+    cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    cell.source = parameters(tmp_path / "run")
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT)}}).execute()
+    assert all(c.execution_count for c in notebook.cells if c.cell_type == "code")
+    nbformat.validate(notebook)
