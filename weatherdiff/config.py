@@ -89,6 +89,10 @@ class Training(_Section):
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
     tau: tuple[float, float] = (0.0, 1.0)
     """Mean and standard deviation of the logit of the flow times."""
+    rotation: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability that a window is mixed with another of the same time of day; for little data."""
+    history_noise: Annotated[float, Field(ge=0)] = 0.0
+    """Standard deviation of smooth noise on the history; for little data."""
     validate_every: Positive = 250
     validation_members: Annotated[int, Field(ge=2)] = 8
     validation_windows: Positive = 64

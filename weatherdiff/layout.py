@@ -19,7 +19,10 @@ from weatherdiff.grid import Grid, canonical_grid, grid_coordinates
 from weatherdiff.schema import canonical_names, convert_units
 from weatherdiff.units import unit_conversion
 
-__all__ = ["Layout", "canonical_layout"]
+__all__ = ["LAYOUT", "Layout", "canonical_layout"]
+
+#: Attribute of a data set that holds its layout as JSON.
+LAYOUT = "weatherdiff_layout"
 
 _LATITUDE = {"standard_name": "latitude", "units": "degrees_north"}
 _LONGITUDE = {"standard_name": "longitude", "units": "degrees_east"}

@@ -2,17 +2,25 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-__all__ = ["progress_bar"]
+__all__ = ["Report", "progress_bar"]
 
 LOG_SECONDS = 15.0
 
 
+class Report(Protocol):
+    """What :func:`progress_bar` gives."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Say how far the work is, and in a few words what it has come to."""
+
+
 @contextmanager
-def progress_bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a callable to report ``(done, total)`` to.
+def progress_bar(description: str, unit: str) -> Iterator[Report]:
+    """Give a callable to report ``(done, total)`` and a note to.
 
     Parameters
     ----------
@@ -39,21 +47,26 @@ def progress_bar(description: str, unit: str) -> Iterator[Callable[[int, int], N
             TextColumn(unit),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task(description, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
+            task = progress.add_task(description, total=None, note="")
+
+            def update(done: int, total: int, note: str = "") -> None:
+                progress.update(task, completed=done, total=total, note=note)
+
+            yield update
         return
 
     start = last = time.monotonic()
 
-    def report(done: int, total: int) -> None:
+    def report(done: int, total: int, note: str = "") -> None:
         nonlocal last
         now = time.monotonic()
         if done >= total or now - last >= LOG_SECONDS:
             last = now
             print(
-                f"{description}: {done}/{total} {unit}, {now - start:.0f} s",
+                f"{description}: {done}/{total} {unit}, {now - start:.0f} s" + (f", {note}" * bool(note)),
                 file=sys.stderr,
                 flush=True,
             )

@@ -28,6 +28,7 @@ from weatherdiff.data.prepare import prepare as prepare_store
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.windows import Period, WindowSpec, find_windows, seconds, to_datetime
 from weatherdiff.errors import ConfigError, MissingInputError
+from weatherdiff.layout import LAYOUT
 from weatherdiff.progress import progress_bar
 from weatherdiff.staging import remove_leftovers, staged
 
@@ -117,6 +118,7 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
     """
     from weatherdiff.forecasting.forecaster import Forecaster
     from weatherdiff.models import VideoDenoiser
+    from weatherdiff.training.augmentation import Augmentation
     from weatherdiff.training.calibration import calibrate_noise
     from weatherdiff.training.datamodule import WindowDataModule
     from weatherdiff.training.fit import Schedule, describe, fit
@@ -160,6 +162,9 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
         seed=options.seed,
         tau=options.tau,
         members=options.validation_members,
+        augment=Augmentation(
+            training, rotation=options.rotation, history_noise=options.history_noise
+        ),
     )
     data = WindowDataModule(
         training,
@@ -171,7 +176,7 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
     )
     folder = config.output / "training" / _digest(config.model_dump(mode="json", exclude={
         "output", "forecast", "report", "threads"}))[:12]  # fmt: skip
-    with _timed(config, "train"):
+    with _timed(config, "train"), progress_bar("train", "steps") as progress:
         result = fit(
             module,
             data,
@@ -185,6 +190,7 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
                 devices=options.devices,
             ),
             resume=resume,
+            progress=progress,
         )
         scale = np.ones((config.window.frames, len(store.channels)), np.float32)
         if options.calibrate:
@@ -256,6 +262,7 @@ def forecast(config: Config, *, overwrite: bool = False) -> Path:
         "seed": options.seed,
         "model": str(config.model_folder),
         "licence_of_source": str(ds.attrs.get("licence", ds.attrs.get("license", ""))),
+        LAYOUT: ds.attrs[LAYOUT],
     }
     with _timed(config, "forecast"), progress_bar("forecast", "initial times") as progress:
         for done, init_time in enumerate(due, start=1):

@@ -16,9 +16,10 @@ from weatherdiff.errors import DimensionError
 from weatherdiff.grid import canonical_grid, grid_coordinates
 from weatherdiff.schema import VARIABLES
 
-__all__ = ["chunk", "settle"]
+__all__ = ["DIMENSION_ORDER", "chunk", "settle"]
 
-_DIMENSIONS = ("time", "level", "latitude", "longitude")
+#: The dimensions an analysis may have, in canonical order.
+DIMENSION_ORDER = ("time", "level", "latitude", "longitude")
 _CHUNK_BYTES = 64e6
 
 
@@ -52,18 +53,18 @@ def settle(
         if not ds.data_vars:
             return ds
     ds = _named_dimensions(ds)
-    ones = [name for name, size in ds.sizes.items() if size == 1 and name not in _DIMENSIONS]
+    ones = [name for name, size in ds.sizes.items() if size == 1 and name not in DIMENSION_ORDER]
     if ones:
         note(f"dropped dimensions of size one: {', '.join(map(str, ones))}")
         ds = ds.squeeze(ones)
     _refuse_forecasts(ds)
-    canonical_grid(*grid_coordinates(ds))
+    canonical_grid(*grid_coordinates(ds))  # refuses what is no latitude-longitude grid
     ds = _gridded(ds, strict=variables is not None, note=note)
     for dim in _used_dimensions(ds):
-        if dim not in _DIMENSIONS:
+        if dim not in DIMENSION_ORDER:
             raise DimensionError(
                 f"there is an unexpected dimension {dim} of size {ds.sizes[dim]}, expected only "
-                f"{', '.join(_DIMENSIONS)}; open the file with xarray, select as in "
+                f"{', '.join(DIMENSION_ORDER)}; open the file with xarray, select as in "
                 f"ds.isel({dim}=0), and give the result to open_fields."
             )
         if dim not in ds.coords:
@@ -74,7 +75,8 @@ def settle(
         if _place(str(name)) == "static" and "time" in field.dims:
             note(f"{name} is static: its first time is taken")
             ds = ds.assign({name: field.isel(time=0, drop=True)})
-    others = [str(name) for name in ds.coords if name not in _used_dimensions(ds)]
+    used = _used_dimensions(ds)
+    others = [str(name) for name in ds.coords if name not in used]
     if others:
         note(f"dropped coordinates that are no dimensions: {', '.join(others)}")
     return ds.drop_vars(others)
@@ -92,7 +94,7 @@ def _named_dimensions(ds: xr.Dataset) -> xr.Dataset:
     """Name a dimension after its coordinate, where that has another name."""
     along = {
         name: ds[name].dims[0]
-        for name in _DIMENSIONS
+        for name in DIMENSION_ORDER
         if name in ds.coords and name not in ds.dims and ds[name].ndim == 1
     }
     if "latitude" in along and along["latitude"] == along.get("longitude"):
@@ -110,17 +112,10 @@ def _refuse_forecasts(ds: xr.Dataset) -> None:
             "one member, or take their mean, before giving it to open_fields."
         )
     lead = ds["lead_time"].values if "lead_time" in ds.coords else np.zeros(())
-    moved = (
-        "time" in ds.coords
-        and "valid_time" in ds.coords
-        and ds["time"].dims == ds["valid_time"].dims
-        and (ds["time"].values != ds["valid_time"].values).any()
-    )
-    if (
-        {"lead_time", "init_time"} & set(ds.dims)
-        or (lead != np.zeros((), lead.dtype)).any()
-        or moved
-    ):
+    leads = (lead != np.zeros((), lead.dtype)).any()
+    if {"time", "valid_time"} <= set(ds.coords) and ds["time"].dims == ds["valid_time"].dims:
+        leads = leads or (ds["time"].values != ds["valid_time"].values).any()
+    if leads or {"lead_time", "init_time"} & set(ds.dims):
         raise DimensionError(
             "this is a forecast, expected an analysis: beside a time it has a lead time "
             f"(dimensions {dict(ds.sizes)}), so that time is when it started; select one lead "
@@ -176,6 +171,6 @@ def chunk(ds: xr.Dataset, chunks: Mapping[str, int] | None, names: Mapping[str, 
     )
     step = max((v.nbytes // v.sizes.get("time", 1) for v in ds.data_vars.values()), default=1)
     times = max(1, int(_CHUNK_BYTES // (step * stored))) * stored
-    sizes = {**dict.fromkeys(_DIMENSIONS, -1), "time": times, **(chunks or {})}
+    sizes = {**dict.fromkeys(DIMENSION_ORDER, -1), "time": times, **(chunks or {})}
     # a token of its own: dask would otherwise read the data to compute one
     return ds.chunk({k: v for k, v in sizes.items() if k in ds.dims}, token=uuid.uuid4().hex)

@@ -13,13 +13,17 @@ from weatherdiff.grid import Grid
 __all__ = ["combine", "order_times"]
 
 
-def combine(parts: Sequence[tuple[str, xr.Dataset]]) -> xr.Dataset:
+def combine(
+    parts: Sequence[tuple[str, xr.Dataset]], levels: Sequence[float] | None = None
+) -> xr.Dataset:
     """Join canonical data sets along time and level, and their variables.
 
     Parameters
     ----------
     parts : sequence of (source, dataset)
         At least one; the source is for messages.
+    levels : sequence of float, optional
+        Levels to take [hPa]; all by default.
 
     Returns
     -------
@@ -31,59 +35,67 @@ def combine(parts: Sequence[tuple[str, xr.Dataset]]) -> xr.Dataset:
     GridMismatchError
         They are on different grids.
     InputError
-        Variables have different times or levels, or the same static field is there twice.
+        A level is absent, variables have different times or levels, or two data sets hold the
+        same static field with different values.
     UnitsError
         A variable has different units.
     """
     first_source, first = parts[0]
     grid = Grid.from_dataset(first)
-    units: dict[str, tuple[str, str]] = {}
-    groups: dict[tuple[str, ...], dict[tuple[float, ...], list[xr.Dataset]]] = {}
+    pieces: dict[str, list[tuple[str, xr.Dataset]]] = {}
     for source, ds in parts:
         try:
             grid.require_same(Grid.from_dataset(ds))
         except GridMismatchError as error:
             raise GridMismatchError(f"{first_source} and {source}: {error}") from error
-        for name, field in ds.data_vars.items():
-            known, stated = units.setdefault(str(name), (source, field.attrs["units"]))
-            if field.attrs["units"] != stated:
-                raise UnitsError(
-                    f"{name} is in {stated!r} in {known} and in {field.attrs['units']!r} in "
-                    f"{source}; convert one of them."
-                )
         ds = ds.assign_coords(latitude=first["latitude"], longitude=first["longitude"])
-        levels = tuple(ds["level"].values.tolist()) if "level" in ds.coords else ()
-        groups.setdefault(tuple(map(str, ds.data_vars)), {}).setdefault(levels, []).append(ds)
-    columns = []
-    for by_level in groups.values():
-        layers = [_concat(_by_time(same), "time") for same in by_level.values()]
-        columns.append(_concat(layers, "level"))
-    if len(columns) == 1:
-        return columns[0]
+        for name in map(str, ds.data_vars):
+            pieces.setdefault(name, []).append((source, ds[[name]]))
+    columns = [_join(name, found) for name, found in pieces.items()]
+    if levels is not None:
+        if not any("level" in column.dims for column in columns):
+            raise InputError(f"there is no level {list(levels)} hPa: no variable has levels.")
+        columns = [_select_levels(column, levels) for column in columns]
     try:
-        return xr.merge(columns, join="exact", compat="no_conflicts", combine_attrs="override")
+        return xr.merge(columns, join="exact", compat="equals", combine_attrs="override")
     except ValueError as error:
         spans = "; ".join(f"{', '.join(map(str, c.data_vars))}: {_span(c)}" for c in columns)
         raise InputError(
             f"the variables cannot be joined, they differ in time or level: {spans}; give files "
-            "that hold the same times and levels for each variable."
+            "that hold the same times for each variable, and choose levels they all have."
         ) from error
 
 
-def _by_time(parts: list[xr.Dataset]) -> list[xr.Dataset]:
-    if all("time" in ds.dims for ds in parts):
-        return sorted(parts, key=lambda ds: ds["time"].values[0])
-    return parts
+def _join(name: str, pieces: Sequence[tuple[str, xr.Dataset]]) -> xr.Dataset:
+    """One variable from all the data sets that hold some of it."""
+    first_source, first = pieces[0]
+    by_level: dict[tuple[float, ...], list[xr.Dataset]] = {}
+    for source, ds in pieces:
+        units, first_units = ds[name].attrs["units"], first[name].attrs["units"]
+        if units != first_units:
+            raise UnitsError(
+                f"{name} is in {first_units!r} in {first_source} and in {units!r} in {source}; "
+                "convert one of them."
+            )
+        differs = "time" not in ds.dims and not ds.equals(first)
+        if differs or ds[name].dims != first[name].dims:
+            raise InputError(
+                f"{name} is given by {first_source} and by {source}, and they do not fit together: "
+                f"dimensions {first[name].dims} and {ds[name].dims}; choose one."
+            )
+        levels = tuple(ds["level"].values.tolist()) if "level" in ds.coords else ()
+        by_level.setdefault(levels, []).append(ds)
+    if "time" not in first.dims:
+        return first
+    return _concat([_concat(same, "time") for same in by_level.values()], "level")
 
 
 def _concat(parts: list[xr.Dataset], dim: str) -> xr.Dataset:
     if len(parts) == 1:
         return parts[0]
     try:
-        if not all(dim in ds.dims for ds in parts):
-            raise ValueError(f"some have no {dim}")
         return xr.concat(
-            parts,
+            sorted(parts, key=lambda ds: ds[dim].values[0]),
             dim,
             data_vars="minimal",
             coords="minimal",
@@ -94,9 +106,19 @@ def _concat(parts: list[xr.Dataset], dim: str) -> xr.Dataset:
     except ValueError as error:
         names = ", ".join(map(str, parts[0].data_vars))
         raise InputError(
-            f"{len(parts)} files with {names} cannot be joined along {dim}: {error}; give each "
-            "field once."
+            f"{len(parts)} sources of {names} cannot be joined along {dim}: {error}"
         ) from error
+
+
+def _select_levels(column: xr.Dataset, levels: Sequence[float]) -> xr.Dataset:
+    if "level" not in column.dims:
+        return column
+    present = column["level"].values.tolist()
+    missing = [level for level in levels if level not in present]
+    if missing:
+        names = ", ".join(map(str, column.data_vars))
+        raise InputError(f"{names} has no level {missing} hPa; there are: {present}.")
+    return column.sel(level=list(levels))
 
 
 def _span(ds: xr.Dataset) -> str:

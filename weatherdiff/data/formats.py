@@ -37,24 +37,40 @@ def find_paths(
 
     Raises
     ------
+    ConfigError
+        A protocol or a sample is unknown, or the package a protocol needs is not installed.
     MissingInputError
         A file is not there, or a glob matches nothing.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     found = []
-    for path in [os.fspath(path) for path in paths]:
+    for path in [os.fspath(path).removeprefix("file://") for path in paths]:
         if path.startswith("sample:"):
             found.append(str(sample_path(path.removeprefix("sample:"))))
-        elif glob.has_magic(path):
-            found += _expand(path, storage_options or {})
-        elif "://" in path or Path(path).exists():
+        elif "://" in path:
+            _check_protocol(path)
+            # a question mark is a wildcard for files, and begins the query of a URL
+            found += _expand(path, storage_options or {}) if "*" in path else [path]
+        elif Path(path).exists():
             found.append(path)
+        elif glob.has_magic(path):
+            found += _expand(path, {})
         else:
             raise MissingInputError(f"{path} does not exist.")
     if not found:
         raise MissingInputError("no path was given.")
     return found
+
+
+def _check_protocol(path: str) -> None:
+    try:
+        fsspec.get_filesystem_class(fsspec.core.split_protocol(path)[0])
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"{path} cannot be reached: {error}; `pip install 'weatherdiff[remote]'` brings what "
+            "https, s3 and gs need."
+        ) from error
 
 
 def _expand(pattern: str, storage_options: Mapping[str, Any]) -> list[str]:
@@ -122,12 +138,12 @@ def _reading(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: there is no file or Zarr store here.") from error
-    except ImportError as error:
-        raise ConfigError(
-            f"{path} needs a package that is not installed ({error}); try "
-            "`pip install 'weatherdiff[remote]'` for remote stores."
+        raise MissingInputError(
+            f"{path}: there is no file or Zarr store here; the files of a folder are given as "
+            "folder/*.nc."
         ) from error
+    except ImportError as error:
+        raise ConfigError(f"{path} needs a package that is not installed: {error}") from error
     except OSError as error:
         # netCDF and HDF5 give negative numbers or none, the operating system positive ones
         if error.errno is not None and error.errno > 0:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from weatherdiff.data.forcings import forcing_fields, static_fields
 from weatherdiff.data.store import FieldStore
-from weatherdiff.data.windows import Int, Windows, WindowSpec, to_datetime
+from weatherdiff.data.windows import Int, Windows, WindowSpec
 
 __all__ = ["Batch", "WindowDataset", "static_channels"]
 
@@ -119,10 +119,6 @@ class WindowDataset(Dataset[Batch]):
     def _states(self, indices: Int) -> npt.NDArray[np.float32]:
         """Normalised frames; NaN where masked, checked when the store was prepared."""
         return self.store.normalizer.state(self.store.read(indices), self.store.times[indices])
-
-    def dates(self) -> npt.NDArray[np.datetime64]:
-        """Initial times of all windows."""
-        return to_datetime(self.windows.init_times)
 
 
 def static_channels(store: FieldStore) -> npt.NDArray[np.float32]:

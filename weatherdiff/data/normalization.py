@@ -49,14 +49,14 @@ class Harmonics:
 
     @classmethod
     def resolved_by(cls, times: Int) -> Harmonics:
-        """The most that a record supports, up to four of the day and two of the year.
+        """The most that a record supports, up to twelve of the day and two of the year.
 
-        The day needs two frames a day; the year needs a full one, as half a year would be
+        Twelve are the mean of each hour: the sun's day is not made of few waves. The day needs two frames a day; the year needs a full one, as half a year would be
         extrapolated into the other half.
         """
         a_day = DAY // max(1, int(np.median(np.diff(times)))) if len(times) > 1 else 1
         a_year = times[-1] - times[0] >= 360 * DAY
-        return cls(daily=min(4, a_day // 2), yearly=2 if a_year else 0)
+        return cls(daily=min(12, a_day // 2), yearly=2 if a_year else 0)
 
     def evaluate(self, times: Int) -> npt.NDArray[np.float64]:
         """Basis functions at the times (seconds); (time, basis)."""
@@ -295,15 +295,17 @@ def fit_normalizer(
             f"No pair of frames {spec.lead_times[counts.argmin()] / 3600:g} hours apart lies in "
             f"the training period {period}; is the time step right?"
         )
-    tendency_std = np.sqrt(changes / counts[:, None]) / std
-    constant = (std <= 0) | (tendency_std <= 0).any(axis=0)
-    if constant.any() or not np.isfinite(tendency_std).all():
+    change_std = np.sqrt(changes / counts[:, None])
+    # The fit leaves rounding errors, where fields do not change.
+    rounding = np.finfo(np.float32).eps * np.nanmax(np.abs(centred.climatology), axis=(0, 2, 3))
+    constant = (std <= rounding) | (change_std <= rounding).any(axis=0)
+    if constant.any():
         raise InputError(
             f"Channel number {int(np.argmax(constant))} does not change in the training period "
             f"{period}; leave it out, or give it as a static field."
         )
     return Normalizer(
-        transforms, harmonics, centred.climatology, std, tendency_std, spec.step, period
+        transforms, harmonics, centred.climatology, std, change_std / std, spec.step, period
     )
 
 

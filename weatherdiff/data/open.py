@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weatherdiff.data.analysis import chunk, settle
+from weatherdiff.data.analysis import DIMENSION_ORDER, chunk, settle
 from weatherdiff.data.combine import combine, order_times
 from weatherdiff.data.formats import find_paths, open_raw
 from weatherdiff.errors import ConfigError, InputError, WeatherdiffError
-from weatherdiff.layout import Layout, canonical_layout
+from weatherdiff.layout import LAYOUT, Layout, canonical_layout
 from weatherdiff.schema import VARIABLES, canonical_names, validate
 from weatherdiff.units import unit_conversion
 
@@ -111,29 +111,26 @@ def open_fields(
     present = {str(name) for _, ds, _ in raw for name in (*ds.variables, *ds.dims)}
     _check_known("rename", rename or (), present)
     _check_known("units", units or (), present | set(names.values()))
-    wanted = None if variables is None else [names.get(name, name) for name in variables]
-    stated = {names.get(name, name): unit for name, unit in (units or {}).items()}
 
     parts: list[tuple[str, xr.Dataset]] = []
     layouts: list[Layout] = []
     for source, ds, own in raw:
         with _naming(source):
+            wanted = None if variables is None else [own.get(name, name) for name in variables]
             part = settle(ds.rename(own), variables=wanted, note=note)
             if part.data_vars:
+                stated = {own.get(name, name): unit for name, unit in (units or {}).items()}
                 part, layout = canonical_layout(chunk(part, chunks, own), units=stated)
                 parts.append((source, part))
                 layouts.append(replace(layout, names={new: old for old, new in own.items()}))
-    _check_found(wanted, parts, raw)
-    ds = combine(parts)
-    ds = ds if wanted is None else ds[wanted]
-    ds = _select_levels(order_times(ds, note), levels)
+    chosen = _choose(variables, [ds for _, ds in parts], raw)
+    ds = order_times(combine(parts, levels)[chosen], note)
     layout = _merge(layouts, ds)
     ds = _plain_attrs(ds, layout)
     validate(ds)
     _describe(layout, ds, note)
-    return ds.assign_attrs(
-        weatherdiff_layout=json.dumps(layout.to_dict()), weatherdiff_history="\n".join(history)
-    )
+    recorded = {LAYOUT: json.dumps(layout.to_dict()), "weatherdiff_history": "\n".join(history)}
+    return ds.assign_attrs(recorded)
 
 
 def _read(
@@ -171,34 +168,31 @@ def _check_known(argument: str, given: Iterable[str], known: set[str]) -> None:
             )
 
 
-def _check_found(
-    wanted: Sequence[str] | None,
-    parts: Sequence[tuple[str, xr.Dataset]],
+def _choose(
+    variables: Sequence[str] | None,
+    parts: Sequence[xr.Dataset],
     raw: Sequence[tuple[str, xr.Dataset, dict[str, str]]],
-) -> None:
+) -> list[str]:
+    """Canonical names of the variables asked for; one name may mean two in different files."""
+    found = dict.fromkeys(str(name) for ds in parts for name in ds.data_vars)
     known = {own.get(str(name), str(name)) for _, ds, own in raw for name in ds.data_vars}
-    found = {str(name) for _, ds in parts for name in ds.data_vars}
-    for name in wanted or ():
-        if name not in found:
-            raise InputError(f"there is no variable {name!r}{_nearest(name, known)}")
-    if not found:
+    if not found and not variables:
         raise InputError(f"there is no variable on latitude and longitude{_nearest('', known)}")
+    if variables is None:
+        return list(found)
+    chosen: dict[str, None] = {}
+    for name in variables:
+        meant = [new for new in found if new in {own.get(name, name) for _, _, own in raw}]
+        if not meant:
+            raise InputError(f"there is no variable {name!r}{_nearest(name, known)}")
+        chosen.update(dict.fromkeys(meant))
+    return list(chosen)
 
 
 def _nearest(name: str, known: set[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     guess = f", do you mean {close[0]!r}?" if close else "."
     return f"{guess} There are: {', '.join(sorted(known)) or 'none'}."
-
-
-def _select_levels(ds: xr.Dataset, levels: Sequence[float] | None) -> xr.Dataset:
-    if levels is None:
-        return ds
-    present = ds["level"].values.tolist() if "level" in ds.coords else []
-    missing = [level for level in levels if level not in present]
-    if missing:
-        raise InputError(f"there is no level {missing} hPa; there are: {present}.")
-    return ds.sel(level=list(levels))
 
 
 def _merge(layouts: Sequence[Layout], ds: xr.Dataset) -> Layout:
@@ -246,5 +240,5 @@ def _describe(layout: Layout, ds: xr.Dataset, note: Callable[[str], None]) -> No
                 f"{name} went from {own[0]:g} to {own[-1]:g} and goes from {values[0]:g} to "
                 f"{values[-1]:g}"
             )
-    if list(layout.order) != [name for name in ds.dims if name in layout.order]:
+    if list(layout.order) != [dim for dim in DIMENSION_ORDER if dim in layout.order]:
         note(f"dimensions ({', '.join(layout.order)}) are reordered")

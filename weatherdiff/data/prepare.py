@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 
 BLOCK_BYTES = 32 * 2**20  # of fields in memory at once, and of one shard
 NEAR = 3.0  # standard deviations within which a bound matters
-BEND = 0.1  # scale of a transform in standard deviations
+BEND = 1.0  # scale of a transform in standard deviations
 
 
 def prepare(
@@ -115,7 +115,7 @@ def prepare(
         group, array = create_store(
             temporary, channels=channels, grid=grid, times=times, shard=shard
         )
-        moments = _Moments(shape, period.contains(times))
+        moments = _Moments(channels.labels, shape, period.contains(times))
         for start in range(0, len(times), shard):
             stop = min(start + shard, len(times))
             # One thread: the HDF5 library under netCDF-4 is not safe with more.
@@ -130,14 +130,15 @@ def prepare(
             empty = channels.labels[int(np.argmin(mask.any(axis=(1, 2))))]
             raise InputError(f"{empty} has no data at all; leave it out.")
         _report_gaps(gaps, channels, fill)
+        transforms = tuple(
+            _transform(ds[variable], *moments.of(c)) for c, variable in enumerate(channels.variables)
+        )
+        moments.require_bounds(transforms)
         normalizer = fit_normalizer(
             lambda indices: read_frames(array, indices, path),
             times,
             ~gaps.any(axis=1),
-            transforms=tuple(
-                _transform(ds[variable], *moments.of(c))
-                for c, variable in enumerate(channels.variables)
-            ),
+            transforms=transforms,
             weights=grid.area_weights().to_numpy() * mask,
             spec=spec,
             period=period,
@@ -185,27 +186,39 @@ def parse_step(step: str) -> int:
 
 
 class _Moments:
-    """What the writing pass learns: where data are, and count, mean, std, min and max."""
+    """What the writing pass learns: where data are, and count, mean, std, min and max.
 
-    def __init__(self, shape: tuple[int, int, int, int], training: npt.NDArray[np.bool_]) -> None:
+    Moments are those of the training period; ``ends`` are minimum and maximum of all times.
+    """
+
+    def __init__(
+        self,
+        labels: tuple[str, ...],
+        shape: tuple[int, int, int, int],
+        training: npt.NDArray[np.bool_],
+    ) -> None:
+        self.labels = labels
         channels = shape[1]
         self.mask = np.zeros(shape[1:], bool)
         self.missing = np.zeros((shape[0], channels), np.int64)
         self.training = training
         self.count, self.mean, self.square = (np.zeros(channels) for _ in range(3))
         self.low, self.high = np.full(channels, np.inf), np.full(channels, -np.inf)
+        self.ends = np.stack([self.low, self.high])
 
     def add(self, block: npt.NDArray[np.float32], start: int) -> None:
         if np.isinf(block).any():
             time, channel = np.argwhere(np.isinf(block))[0][:2]
             raise InputError(
-                f"Infinite values, first in channel number {channel} at time index {start + time}; "
+                f"{self.labels[channel]} has infinite values, first at time index {start + time}; "
                 "mask or correct them."
             )
         finite = np.isfinite(block)
         self.mask |= finite.any(axis=0)
         stop = start + len(block)
         self.missing[start:stop] = (~finite).sum(axis=(2, 3))
+        for end, extreme in zip(self.ends, (np.fmin, np.fmax), strict=True):
+            extreme(end, extreme.reduce(block, axis=(0, 2, 3)), out=end)
         inside = self.training[start:stop]
         for c in range(block.shape[1]):
             values = block[inside, c][finite[inside, c]].astype(np.float64)
@@ -228,8 +241,20 @@ class _Moments:
         """Std, min and max of a channel in the training period."""
         if not self.count[channel]:
             raise InputError("The training period holds no data; is it inside the data's span?")
-        std = float(np.sqrt(self.square[channel] / self.count[channel]))
-        return std, float(self.low[channel]), float(self.high[channel])
+        low, high = float(self.low[channel]), float(self.high[channel])
+        if low == high:
+            raise InputError(
+                f"{self.labels[channel]} is constant in the training period; leave it out."
+            )
+        return float(np.sqrt(self.square[channel] / self.count[channel])), low, high
+
+    def require_bounds(self, transforms: tuple[BoundedTransform, ...]) -> None:
+        """Refuse values out of bounds at any time, and say of which channel they are."""
+        for c, transform in enumerate(transforms):
+            try:
+                transform.forward(self.ends[:, c])
+            except InputError as error:
+                raise InputError(f"{self.labels[c]}: {error}") from error
 
 
 def _transform(variable: xr.DataArray, std: float, low: float, high: float) -> BoundedTransform:
@@ -245,12 +270,7 @@ def _transform(variable: xr.DataArray, std: float, low: float, high: float) -> B
         lower = None
     if upper is not None and float(upper) - high > NEAR * std:
         upper = None
-    if lower is not None and upper is not None:
-        scale = std
-    else:
-        scale = BEND * std
-    if scale <= 0:
-        raise InputError(f"{variable.name} is constant in the training period; leave it out.")
+    scale = std if lower is not None and upper is not None else BEND * std
     return BoundedTransform(
         None if lower is None else float(lower), None if upper is None else float(upper), scale
     )

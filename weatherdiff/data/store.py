@@ -25,7 +25,9 @@ __all__ = ["FORMAT_VERSION", "FieldStore"]
 FORMAT = "weatherdiff field store"
 FORMAT_VERSION = 1
 
-# A checksum inside the compressor finds flipped bits; explicit empty chunks make lost ones visible.
+# The checksum finds flipped bits. A chunk that is lost reads as the fill value without an error, so
+# that is one which fields never have (prepare refuses it).
+LOST = np.float32(np.inf)
 CODECS = [BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle), Crc32cCodec()]
 
 
@@ -89,40 +91,43 @@ class FieldStore:
         try:
             group = zarr.open_group(path, mode="r", use_consolidated=False)
             metadata = dict(group.attrs["weatherdiff"])  # type: ignore[call-overload]
-        except (KeyError, FileNotFoundError, ValueError) as error:
+        except (KeyError, OSError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path} is not a field store (or is damaged): {type(error).__name__} {error}. "
                 "Run prepare on the source data."
             ) from error
         if metadata.get("format") != FORMAT:
             raise InputError(f"{path} holds {metadata.get('format')!r}, not a {FORMAT}.")
-        if metadata["version"] > FORMAT_VERSION:
+        if metadata.get("version", 0) > FORMAT_VERSION:
             raise InputError(
                 f"{path} has format version {metadata['version']}; this weatherdiff reads up to "
                 f"{FORMAT_VERSION}. Upgrade weatherdiff, or prepare the store again."
             )
         try:
             arrays = {
-                name: np.asarray(_array(group, name)[...])
+                name: _small(group, name)
                 for name in ("time", "latitude", "longitude", "valid", "mask", "static")
             }
             statistics = {
-                name: np.asarray(_array(group, f"statistics/{name}")[...])
+                name: _small(group, f"statistics/{name}")
                 for name in ("climatology", "std", "tendency_std")
             }
-        except (KeyError, ValueError, RuntimeError) as error:
+            store = cls(
+                path=path,
+                channels=Channels.from_dict(metadata["channels"]),
+                grid=Grid(arrays["latitude"], arrays["longitude"]),
+                times=arrays["time"].astype(np.int64),
+                valid=arrays["valid"].astype(bool),
+                mask=arrays["mask"].astype(bool),
+                static=arrays["static"].astype(np.float32),
+                normalizer=Normalizer.from_dict(metadata["normalizer"], statistics),
+                metadata=metadata,
+            )
+            if _array(group, "fields").shape != store.shape:
+                raise ValueError("fields do not have the shape of their coordinates")
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"{path} is damaged: {type(error).__name__} {error}.") from error
-        return cls(
-            path=path,
-            channels=Channels.from_dict(metadata["channels"]),
-            grid=Grid(arrays["latitude"], arrays["longitude"]),
-            times=arrays["time"].astype(np.int64),
-            valid=arrays["valid"].astype(bool),
-            mask=arrays["mask"].astype(bool),
-            static=arrays["static"].astype(np.float32),
-            normalizer=Normalizer.from_dict(metadata["normalizer"], statistics),
-            metadata=metadata,
-        )
+        return store
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -150,7 +155,7 @@ class FieldStore:
         Raises
         ------
         StorageError
-            A chunk cannot be decoded: the store is damaged.
+            A frame is lost or cannot be decoded: the store is damaged.
         """
         array = _array(zarr.open_group(self.path, mode="r", use_consolidated=False), "fields")
         return read_frames(array, indices, self.path)
@@ -167,22 +172,41 @@ class FieldStore:
 
 
 def read_frames(array: zarr.Array, indices: Int, path: Path) -> npt.NDArray[np.float32]:
-    """Read frames in ascending order, contiguous ones as slices, and put them in order."""
+    """Read frames in ascending order, contiguous ones as slices, and put them in order.
+
+    Raises
+    ------
+    StorageError
+        A frame is lost or cannot be decoded; the first one is named.
+    """
     order = np.unique(np.asarray(indices))
     out = np.empty((len(order), *array.shape[1:]), np.float32)
     breaks = np.flatnonzero(np.diff(order) != 1) + 1
     done = 0
-    try:
-        for run in np.split(order, breaks):
-            if len(run):
-                out[done : done + len(run)] = array[int(run[0]) : int(run[-1]) + 1]
-                done += len(run)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise StorageError(
-            f"{path} cannot be read near time index {int(order[done])}: {error}. "
-            "The store is damaged; prepare it again."
-        ) from error
+    for run in np.split(order, breaks):
+        if len(run):
+            out[done : done + len(run)] = _read_run(array, int(run[0]), int(run[-1]) + 1, path)
+            done += len(run)
     return out[np.searchsorted(order, indices)]
+
+
+def _read_run(array: zarr.Array, start: int, stop: int, path: Path) -> npt.NDArray[np.float32]:
+    try:
+        frames = np.asarray(array[start:stop])
+        lost = np.flatnonzero(frames[:, 0, 0, 0] == LOST)
+        reason, bad = "it is lost", start + int(lost[0]) if len(lost) else None
+    except (RuntimeError, ValueError, OSError) as error:
+        if stop - start > 1:  # which one is it?
+            for index in range(start, stop):
+                _read_run(array, index, index + 1, path)
+        reason, bad = str(error), start
+    if bad is None:
+        return frames
+    shards = array.shards or array.chunks
+    file = path / "fields" / array.metadata.encode_chunk_key((bad // shards[0], 0, 0, 0))
+    raise StorageError(
+        f"Frame {bad} cannot be read from {file}: {reason}. The store is damaged; prepare it again."
+    )
 
 
 def create_store(
@@ -208,10 +232,9 @@ def create_store(
         chunks=(1, *frame),
         shards=(shard, *frame),
         dtype=np.float32,
-        fill_value=np.nan,
+        fill_value=LOST,
         compressors=CODECS,
         dimension_names=("time", "channel", "latitude", "longitude"),
-        config={"write_empty_chunks": True},
     )
     return group, array
 
@@ -219,9 +242,14 @@ def create_store(
 def put(
     group: zarr.Group, name: str, values: npt.NDArray[Any], dimensions: tuple[str, ...]
 ) -> zarr.Array:
-    """Write a small array in one chunk."""
+    """Write a small array in one chunk, whatever it holds, so that a lost one is found."""
     return group.create_array(
-        name, data=np.ascontiguousarray(values), dimension_names=dimensions, chunks=values.shape
+        name,
+        data=np.ascontiguousarray(values),
+        dimension_names=dimensions,
+        chunks=values.shape,
+        compressors=CODECS,
+        config={"write_empty_chunks": True},
     )
 
 
@@ -237,7 +265,7 @@ def finish_store(
     """Write what is known only after all fields are."""
     put(group, "valid", valid, ("time",))
     put(group, "mask", mask, ("channel", "latitude", "longitude"))
-    put(group, "static", static, ("static", "latitude", "longitude"))
+    put(group, "static", static, ("static_field", "latitude", "longitude"))
     statistics = group.create_group("statistics")
     axes = {
         "climatology": ("basis", "channel", "latitude", "longitude"),
@@ -253,6 +281,13 @@ def finish_store(
         "normalizer": normalizer.to_dict(),
     }
     group.attrs["weatherdiff"] = json.loads(json.dumps(document))
+
+
+def _small(group: zarr.Group, name: str) -> npt.NDArray[Any]:
+    array = _array(group, name)
+    if array.nchunks_initialized < array.nchunks:
+        raise ValueError(f"the values of {name} are lost")
+    return np.asarray(array[...])
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array:

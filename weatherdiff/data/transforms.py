@@ -1,12 +1,13 @@
 r"""Transforms that take a bounded variable to the whole real line and back.
 
 Members are generated on the real line, so after the way back none can be out of bounds; nothing is
-clamped. Far from a bound the transform of a variable with one bound is the identity, so its units,
-its tendencies and the shape of its errors stay what they were.
+clamped. Far from a bound the transform of a variable with one bound is the distance to it, so its
+units, its tendencies and the shape of its errors stay what they were.
 
 A bound that is often reached (no rain, no sun) is a point mass. It is kept as one: values closer to
-the bound than ``RESOLUTION * scale`` become the bound, the bound maps to one point :math:`z_b` of the
-line, and all :math:`z \le z_b` map back to the bound exactly.
+the bound than ``RESOLUTION`` (of the scale, or of the span between two bounds) become the bound,
+the bound maps to one point :math:`z_b` of the line, and all :math:`z \le z_b` map back to the bound
+exactly.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from weatherdiff.errors import InputError
 __all__ = ["RESOLUTION", "BoundedTransform"]
 
 RESOLUTION = 0.01
+MASS = RESOLUTION * 1.001  # what z_b comes back as, rounded to float32 on the way
 
 Array = npt.NDArray[np.floating]
 
@@ -42,7 +44,7 @@ class BoundedTransform:
     >>> rain = BoundedTransform(lower=0.0, scale=1.0)
     >>> z = rain.forward(np.array([0.0, 0.5, 20.0]))
     >>> z.round(2)
-    array([-4.61, -0.43, 20.  ])
+    array([-4.6 , -0.43, 20.  ])
     >>> rain.inverse(z).round(6)
     array([ 0. ,  0.5, 20. ])
     >>> rain.inverse(np.array([-100.0]))
@@ -84,16 +86,14 @@ class BoundedTransform:
             return z
         if self.lower is not None and self.upper is not None:
             unit = 1 / (1 + np.exp(-np.clip(z / self.scale, -50, 50)))
-            tolerance = 1e-6
-            unit = np.where(unit <= RESOLUTION * (1 + tolerance), 0, unit)
-            unit = np.where(unit >= 1 - RESOLUTION * (1 + tolerance), 1, unit)
             out = self.lower + (self.upper - self.lower) * unit
+            out = np.where(unit <= MASS, self.lower, out)
+            out = np.where(unit >= 1 - MASS, self.upper, out)
         else:
             bound, sign = (self.lower, 1.0) if self.lower is not None else (self.upper, -1.0)
             with np.errstate(invalid="ignore"):  # NaN is where there are no data
                 softplus = np.logaddexp(0, sign * z / self.scale)
-            softplus = np.where(softplus <= RESOLUTION * (1 + 1e-6), 0, softplus)
-            out = bound + sign * self.scale * softplus
+            out = np.where(softplus <= MASS, bound, bound + sign * self.scale * softplus)
         return np.asarray(np.where(np.isnan(z), np.nan, out), dtype=z.dtype)
 
     def _distance(self, x: Array) -> tuple[Array, float]:

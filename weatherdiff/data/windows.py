@@ -59,16 +59,9 @@ class Period:
         Raises
         ------
         ConfigError
-            Not a date, or the stop before the start.
+            Not a date, not in UTC, or the stop before the start.
         """
-        try:
-            first, last = pd.Period(start), pd.Period(stop)
-        except ValueError as error:
-            raise ConfigError(f"Not a period of dates: {start!r} to {stop!r} ({error}).") from None
-        begin = int(first.start_time.timestamp())
-        end = int(last.end_time.timestamp())
-        # pandas gives a date-time with minutes the span of that minute; it means an instant here
-        end = int(last.start_time.timestamp()) if "T" in stop or " " in stop.strip() else end
+        begin, end = _span(start)[0], _span(stop)[1]
         if end < begin:
             raise ConfigError(f"The period ends before it starts: {start} to {stop}.")
         return cls(begin, end)
@@ -80,6 +73,22 @@ class Period:
     def __str__(self) -> str:
         first, last = np.array([self.start, self.stop]).astype("datetime64[s]")
         return f"{first} to {last}"
+
+
+def _span(text: str) -> tuple[int, int]:
+    """First and last second of a date; twice the same one if it has an hour."""
+    instant = "T" in text or " " in text.strip()
+    try:
+        span = pd.Period(text)
+        # pd.Period reads 00:00+02:00 as 00:00
+        offset = pd.Timestamp(text).utcoffset() if instant else None
+    except ValueError as error:
+        raise ConfigError(f"Not a date: {text!r} ({error}).") from None
+    if span is pd.NaT or offset:
+        raise ConfigError(f'Not a date in UTC: {text!r}; write for example "2018-06-01T06".')
+    ends = (span.start_time, span.start_time if instant else span.end_time)
+    first, last = (int(end.floor("s").timestamp()) for end in ends)
+    return first, last
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,7 @@ class Windows(NamedTuple):
     indices : (window, history + frames)
         Positions of the frames on the time axis.
     absent : int
-        Windows left out because a frame is absent.
+        Windows inside the record left out because a frame is absent.
     invalid : int
         Windows left out because a frame has missing data.
     """
@@ -181,8 +190,9 @@ def find_windows(
     wanted = candidates[:, None] + offsets
     indices = np.searchsorted(times, wanted).clip(max=len(times) - 1)
     present = (times[indices] == wanted).all(axis=1)
-    # Candidates before the record's own beginning are its edge, not a gap.
-    absent = int((~present & (wanted[:, 0] >= times[0])).sum())
+    # Windows that reach beyond the ends of the record are its edges, not gaps.
+    within = (wanted[:, 0] >= times[0]) & (wanted[:, -1] <= times[-1])
+    absent = int((~present & within).sum())
     whole = valid[indices].all(axis=1)
     keep = present & whole
     return Windows(candidates[keep], indices[keep], absent, int((present & ~whole).sum()))

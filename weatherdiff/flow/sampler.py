@@ -4,7 +4,7 @@ There is one loop, :func:`integrate`; a sampler is an object with a ``step``.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 """``velocity(x, tau)`` with ``x`` (batch, ...) and ``tau`` (batch,), returning the shape of x."""
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """One step of an integrator."""
 

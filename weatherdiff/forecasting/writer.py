@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -16,6 +16,7 @@ import zarr
 
 from weatherdiff.data.store import CODECS
 from weatherdiff.errors import InputError, MissingInputError
+from weatherdiff.layout import LAYOUT, Layout
 from weatherdiff.staging import staged
 
 __all__ = ["FORMAT_VERSION", "forecast_name", "open_forecasts", "verify_forecast", "write_forecast"]
@@ -110,7 +111,9 @@ def write_forecast(
     return path
 
 
-def open_forecasts(folder: str | os.PathLike[str]) -> xr.Dataset:
+def open_forecasts(
+    folder: str | os.PathLike[str], *, layout: Literal["canonical", "source"] = "canonical"
+) -> xr.Dataset:
     """Open all forecasts of a folder as one lazy Dataset.
 
     Files are checked against the manifest by name and size; :func:`verify_forecast` also reads
@@ -120,6 +123,8 @@ def open_forecasts(folder: str | os.PathLike[str]) -> xr.Dataset:
     ----------
     folder : path
         With one ``<init time>.zarr`` for each initial time, or one such folder itself.
+    layout : {"canonical", "source"}
+        ``"source"`` gives latitudes, longitudes, names and units back as the source data had them.
 
     Returns
     -------
@@ -144,10 +149,8 @@ def open_forecasts(folder: str | os.PathLike[str]) -> xr.Dataset:
         opened.append(
             xr.open_zarr(path, consolidated=True, decode_timedelta=True, chunks={})
         )
-    if len(opened) == 1:
-        return opened[0]
     try:
-        return xr.concat(
+        ds = xr.concat(
             opened, "init_time", data_vars="minimal", coords="minimal", compat="equals",
             join="exact", combine_attrs="drop_conflicts",
         )  # fmt: skip
@@ -156,6 +159,11 @@ def open_forecasts(folder: str | os.PathLike[str]) -> xr.Dataset:
             f"The forecasts in {folder} do not fit together ({error}); keep forecasts of one "
             "model, ensemble size and lead time in a folder."
         ) from error
+    if layout == "canonical":
+        return ds
+    if LAYOUT not in ds.attrs:
+        raise InputError(f"The forecasts in {folder} do not tell the layout of their source.")
+    return Layout.from_dict(json.loads(ds.attrs[LAYOUT])).restore(ds)
 
 
 def verify_forecast(path: str | os.PathLike[str]) -> None:

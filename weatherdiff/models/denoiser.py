@@ -224,9 +224,8 @@ class VideoDenoiser(nn.Module):
         if east and self.periodic:
             # A seam that does not close on whole cells: give both sides true neighbours first.
             west = self.multiple
-            east = self.multiple + east
-            x = F.pad(x, (west, east, 0, 0), mode="circular")
-            x = F.pad(x, (0, 0, 0, north))
+            columns = torch.arange(-west, lon + east + self.multiple, device=x.device) % lon
+            x = F.pad(x[..., columns], (0, 0, 0, north))
             return x, (slice(0, lat), slice(west, west + lon))
         return F.pad(x, (0, east, 0, north)), (slice(0, lat), slice(0, lon))
 

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from weatherdiff.errors import InputError, MissingInputError
+from weatherdiff.errors import InputError, MissingInputError, StorageError
 from weatherdiff.models.denoiser import VideoDenoiser
 from weatherdiff.staging import staged
 
@@ -71,10 +71,13 @@ def save_model(
         The folder exists, or cannot be written.
     """
     tensors = {NETWORK + k: v.contiguous() for k, v in network.state_dict().items()}
-    tensors |= {ARRAYS + k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
+    tensors |= {ARRAYS + k: torch.from_numpy(np.array(v, order="C")) for k, v in arrays.items()}
     with staged(folder, overwrite=overwrite) as temporary:
         temporary.mkdir()
-        save_file(tensors, temporary / WEIGHTS)
+        try:
+            save_file(tensors, temporary / WEIGHTS)
+        except SafetensorError as error:  # as which it reports a full disk, too
+            raise StorageError(f"Could not write {folder}: {error}.") from error
         document = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
@@ -105,12 +108,15 @@ def load_model(folder: str | os.PathLike[str]) -> SavedModel:
         raise InputError(f"{folder / METADATA} is damaged: {error}.") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise InputError(f"{folder / METADATA} does not describe a {FORMAT}.")
-    if metadata["version"] > FORMAT_VERSION:
+    version, checksum = metadata.get("version"), metadata.get("weights_sha256")
+    if not isinstance(version, int) or not isinstance(metadata.get("architecture"), dict):
+        raise InputError(f"{folder / METADATA} is damaged: version or architecture is absent.")
+    if version > FORMAT_VERSION:
         raise InputError(
-            f"{folder} has format version {metadata['version']}; this weatherdiff reads up to "
+            f"{folder} has format version {version}; this weatherdiff reads up to "
             f"{FORMAT_VERSION}. Upgrade weatherdiff."
         )
-    if _sha256(folder / WEIGHTS) != metadata["weights_sha256"]:
+    if _sha256(folder / WEIGHTS) != checksum:
         raise InputError(
             f"{folder / WEIGHTS} is not the file that {METADATA} was written for: its SHA-256 "
             "differs. It is damaged or was replaced; copy the model folder again."
@@ -121,7 +127,7 @@ def load_model(folder: str | os.PathLike[str]) -> SavedModel:
         network.load_state_dict(
             {k.removeprefix(NETWORK): v for k, v in tensors.items() if k.startswith(NETWORK)}
         )
-    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"The model in {folder} cannot be loaded: {error}.") from error
     arrays = {k.removeprefix(ARRAYS): v.numpy() for k, v in tensors.items() if k.startswith(ARRAYS)}
     return SavedModel(network.eval(), arrays, metadata)

@@ -120,7 +120,7 @@ def plot_plume(
         label="observation",
     )
     axes.axvline(date2num(init), color="0.4", linewidth=0.8, linestyle="--")
-    axes.set_xlim(begin, times[-1])
+    axes.set_xlim(begin, times[-1] + (times[-1] - begin) / 100)
     axes.set_ylabel(units.axis_label(""))
     locator = AutoDateLocator(minticks=4, maxticks=9)
     axes.xaxis.set_major_locator(locator)

@@ -19,6 +19,7 @@ from weatherdiff.plotting import (
 )
 from weatherdiff.plotting.appearance import format_time, title_of
 from weatherdiff.plotting.scores import reference_names
+from weatherdiff.plotting.selection import forecast_and_observation
 from weatherdiff.report.cases import Case, choose_case, choose_points, spectrum_inits
 from weatherdiff.report.page import (
     bullets,
@@ -86,12 +87,14 @@ def write_report(
     ------
     InputError
         A scored channel is missing from the data, or there are no forecasts.
-    GridMismatchError
-        Forecasts and observations are on different grids.
+    GridMismatchError, UnitsError
+        Forecasts and observations differ in grid or units.
     StorageError
         The file cannot be written.
     """
     labels = [str(label) for label in scores["variable"].values]
+    for label in labels:
+        forecast_and_observation(forecasts, observations, label)  # refused before the work begins
     case = choose_case(scores, forecasts)
     shown = forecasts.sel(init_time=[case.init_time])
     places = choose_points(shown, labels) if points is None else points

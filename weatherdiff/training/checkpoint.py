@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from weatherdiff.errors import InputError, MissingInputError
+from weatherdiff.errors import InputError, MissingInputError, StorageError
 from weatherdiff.staging import staged
 
 __all__ = ["SafeCheckpointIO"]
@@ -41,7 +41,10 @@ class SafeCheckpointIO(CheckpointIO):
         tensors: dict[str, Tensor] = {}
         document = json.dumps(_encode(checkpoint, tensors))
         with staged(path, overwrite=True) as temporary:
-            save_file(tensors, temporary, metadata={KEY: document})
+            try:
+                save_file(tensors, temporary, metadata={KEY: document})
+            except SafetensorError as error:  # all that the system reports, a full disk too
+                raise StorageError(f"Could not write {path}: {error}.") from error
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import signal
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch import callbacks
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from weatherdiff.errors import InputError
 from weatherdiff.models import VideoDenoiser
@@ -24,6 +28,8 @@ __all__ = ["FitResult", "Schedule", "fit"]
 
 logger = logging.getLogger(__name__)
 
+Progress = Callable[[int, int, str], None]
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -32,7 +38,8 @@ class Schedule:
     Parameters
     ----------
     validate_every : int
-        Training steps between validations; a checkpoint is written at each.
+        Training steps between validations; the last step is validated too. A checkpoint is written
+        at each.
     patience : int
         Validations without improvement after which training stops.
     ema_decay : float
@@ -70,7 +77,7 @@ def fit(
     *,
     schedule: Schedule | None = None,
     resume: bool = True,
-    progress: bool = True,
+    progress: Progress | None = None,
 ) -> FitResult:
     """Train; keep the averaged weights with the best validation score.
 
@@ -79,13 +86,13 @@ def fit(
     module, data
         What to train, on what.
     folder : path
-        For checkpoints (``last.ckpt``, ``best.ckpt``) and logs (``metrics.csv``; TensorBoard's
-        where it is installed).
+        For checkpoints (``last.ckpt``, ``best.ckpt``) and logs (``logs/version_N/metrics.csv``
+        of the N-th start; TensorBoard's beside it where that is installed).
     schedule : Schedule, optional
     resume : bool
         Go on from ``last.ckpt`` if it is there.
-    progress : bool
-        Show a progress bar.
+    progress : callable, optional
+        Called with (steps done, in all, a note on the last validation).
 
     Returns
     -------
@@ -110,22 +117,29 @@ def fit(
         filename="best",
         monitor="val_crps",
         mode="min",
-        save_last=True,
         enable_version_counter=False,
         auto_insert_metric_name=False,
     )
-    stop = callbacks.EarlyStopping(
-        "val_crps", mode="min", patience=schedule.patience, check_finite=True
+    # Without a monitor it saves at each validation; save_last would only where the score improves.
+    # It comes after ``best``, whose state it holds.
+    latest = callbacks.ModelCheckpoint(
+        dirpath=folder, filename="last", enable_version_counter=False
     )
+    stop = _EarlyStopping("val_crps", mode="min", patience=schedule.patience, check_finite=True)
+    last = folder / "last.ckpt"
     wanted: list[callbacks.Callback] = [
         ExponentialMovingAverage(schedule.ema_decay),
         best,
+        latest,
         stop,
         callbacks.LearningRateMonitor("step"),
+        _ValidateAtTheEnd(),
+        _SaveWhenTerminated(last),
     ]
-    if progress:
-        wanted.append(callbacks.RichProgressBar(refresh_rate=5))
+    if progress is not None:
+        wanted.append(_ReportProgress(progress, module.optimization.steps))
     steps = module.optimization.steps
+    module.train()  # a loaded network is in evaluation mode, and Lightning keeps that
     with warnings.catch_warnings():
         _quiet_lightning()
         trainer = L.Trainer(
@@ -141,19 +155,28 @@ def fit(
             callbacks=wanted,
             logger=_loggers(folder),
             plugins=[SafeCheckpointIO()],
-            enable_progress_bar=progress,
+            enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        last = folder / "last.ckpt"
-        trainer.fit(
-            module, datamodule=data, ckpt_path=str(last) if resume and last.exists() else None
+        try:
+            trainer.fit(
+                module,
+                datamodule=data,
+                ckpt_path=str(last) if resume and last.exists() else None,
+            )
+        except SIGTERMException:  # whose exit code would be 0
+            raise SystemExit(128 + signal.SIGTERM) from None
+        except SystemExit:  # Lightning's answer to Ctrl-C
+            raise KeyboardInterrupt from None
+    score = math.nan if best.best_model_score is None else float(best.best_model_score)
+    if not math.isfinite(score):
+        raise InputError(
+            f"Training diverged: the validation score is {score} after {trainer.global_step} "
+            "steps. Lower the learning rate, and look for extreme values in the data."
         )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     state = SafeCheckpointIO().load_checkpoint(best.best_model_path)
     module.load_state_dict(state["state_dict"])
-    score = float(best.best_model_score) if best.best_model_score is not None else float("nan")
     return FitResult(
         network=module.network.eval(),
         best_score=score,
@@ -162,12 +185,54 @@ def fit(
     )
 
 
+class _ReportProgress(callbacks.Callback):
+    """Tell how far training is, with the last loss and validation score."""
+
+    def __init__(self, progress: Progress, steps: int) -> None:
+        self.progress, self.steps = progress, steps
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        names = {"loss": "loss", "val_crps": "validation CRPS"}
+        known = trainer.callback_metrics
+        note = ", ".join(f"{text} {float(known[k]):.3f}" for k, text in names.items() if k in known)
+        self.progress(trainer.global_step, self.steps, note)
+
+
+class _EarlyStopping(callbacks.EarlyStopping):
+    """Stop also when a run that had stopped is resumed."""
+
+    def on_train_start(self, trainer: L.Trainer, _: Any) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class _ValidateAtTheEnd(callbacks.Callback):
+    """Validate after the last step, which the interval need not meet."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step >= trainer.max_steps:
+            trainer.should_stop = True  # before it stops, Lightning validates
+
+
+class _SaveWhenTerminated(callbacks.Callback):
+    """Save on SIGTERM, which Lightning obeys between two steps."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_exception(self, trainer: L.Trainer, _: Any, exception: BaseException) -> None:
+        if isinstance(exception, SIGTERMException):
+            trainer.save_checkpoint(self.path, weights_only=False)
+
+
 def _loggers(folder: Path) -> list[Logger]:
-    loggers: list[Logger] = [CSVLogger(folder, name="", version="logs")]
+    # A version for each start: on a resumed run the logger would delete the metrics before it.
+    metrics = CSVLogger(folder, name="logs")
+    loggers: list[Logger] = [metrics]
     try:
         from lightning.pytorch.loggers import TensorBoardLogger
 
-        loggers.append(TensorBoardLogger(folder, name="", version="logs"))
+        loggers.append(TensorBoardLogger(folder, name="logs", version=metrics.version))
     except ImportError:  # an extra
         logger.debug("tensorboard is not installed: metrics go to CSV alone")
     return loggers
@@ -177,9 +242,10 @@ def _quiet_lightning() -> None:
     """Silence advice that does not apply: the loader has no workers on purpose."""
     for message in (
         ".*does not have many workers.*",
+        ".*isinstance.treespec, LeafSpec.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*number of training batches .* is smaller than the logging interval.*",
-        ".*resumes from the checkpoint.*mid-epoch.*",
+        ".*resuming from a checkpoint that ended before the epoch ended.*",
     ):
         warnings.filterwarnings("ignore", message=message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):

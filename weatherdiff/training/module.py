@@ -79,6 +79,8 @@ class FlowMatchingModule(L.LightningModule):
         Size of the validation ensembles.
     sampler_steps : int
         Heun steps in validation.
+    augment : callable, optional
+        ``augment(batch, generator)`` changes training batches.
     """
 
     def __init__(
@@ -91,15 +93,19 @@ class FlowMatchingModule(L.LightningModule):
         tau: tuple[float, float] = (0.0, 1.0),
         members: int = 8,
         sampler_steps: int = 3,
+        augment: Callable[[Batch, torch.Generator], Batch] | None = None,
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimization, self.score, self.seed = optimization, score, seed
         self.tau, self.members, self.sampler_steps = tau, members, sampler_steps
+        self.augment = augment
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the flow matching loss of one batch."""
         generator = keyed_generator(self.seed, self.global_step, self.global_rank)
+        if self.augment is not None:
+            batch = self.augment(batch, generator)
         tau = logit_normal_tau(
             len(batch.target), mean=self.tau[0], std=self.tau[1], generator=generator
         )
