@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from weatherdiff import __version__
 from weatherdiff.errors import WeatherdiffError
+from weatherdiff.staging import DISK_ERRORS
 
 __all__ = ["main"]
 
@@ -25,8 +25,8 @@ VERBS = {
     "run": "prepare, train, forecast, evaluate and report, skipping what is done",
 }
 
-EPILOG = """exit codes: 0 done or nothing to do, 65 bad input, 66 input missing (retry later), 70 a bug
-of ours, 74 I/O or disk full, 75 locked (retry), 78 configuration or usage, 130/143 signals"""
+EPILOG = """exit codes: 0 done or nothing to do, 65 bad input, 66 input missing (retry later), 70 a
+bug of ours, 74 I/O or disk full, 75 locked (retry), 78 configuration or usage, 130/143 signals"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("weatherdiff: interrupted", file=sys.stderr)
         return 130
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS):
+        if error.errno in DISK_ERRORS:
             print(f"weatherdiff: {error}", file=sys.stderr)
             return 74
         raise

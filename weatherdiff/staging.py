@@ -17,9 +17,22 @@ from pathlib import Path
 
 from weatherdiff.errors import StorageError
 
-__all__ = ["PARTIAL_SUFFIX", "remove_leftovers", "staged"]
+__all__ = ["DISK_ERRORS", "PARTIAL_SUFFIX", "remove_leftovers", "staged"]
 
 PARTIAL_SUFFIX = ".partial"
+FORMER_SUFFIX = ".former"
+
+#: What the system says when the trouble is with the disk, not with the data.
+DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EROFS,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+)
 
 
 @contextmanager
@@ -41,7 +54,8 @@ def staged(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator
     Raises
     ------
     StorageError
-        ``path`` exists and ``overwrite`` is false; or the system reports an I/O error (disk full,
+        ``path`` exists and ``overwrite`` is false, or is a folder that a file would replace; or
+        the system reports an I/O error (disk full,
         permission), which is passed on with the name of the output. The temporary is removed on
         any error.
 
@@ -65,7 +79,7 @@ def staged(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator
         _publish(temporary, path)
     except OSError as error:
         _remove(temporary)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO):
+        if error.errno in DISK_ERRORS:
             raise StorageError(f"Could not write {path}: {error.strerror}.") from error
         raise
     except BaseException:
@@ -76,18 +90,28 @@ def staged(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
     """Remove what killed runs have left in ``folder``; return the names.
 
-    Call it only while no other run writes there.
+    An output that was moved aside to be replaced, and never was, is put back. Call this only while
+    no other run writes there.
     """
-    leftovers = sorted(Path(folder).glob(f".*{PARTIAL_SUFFIX}"))
+    folder = Path(folder)
+    for former in folder.glob(f".*{FORMER_SUFFIX}"):
+        final = folder / former.name[1 : -len(FORMER_SUFFIX) - 9]
+        if final.exists():
+            _remove(former)
+        else:
+            os.rename(former, final)
+    leftovers = sorted(folder.glob(f".*{PARTIAL_SUFFIX}"))
     for leftover in leftovers:
         _remove(leftover)
     return leftovers
 
 
 def _publish(temporary: Path, path: Path) -> None:
+    if path.is_dir() and not temporary.is_dir():
+        raise StorageError(f"Could not write {path}: there is a folder of that name.")
     if path.is_dir():
         # rename(2) does not replace a folder that holds files.
-        retired = temporary.with_name(temporary.name.replace(PARTIAL_SUFFIX, f"-old{PARTIAL_SUFFIX}"))
+        retired = temporary.with_suffix(FORMER_SUFFIX)
         os.rename(path, retired)
         try:
             os.rename(temporary, path)

@@ -1,6 +1,6 @@
 """The video denoiser: noisy future frames, jointly, given the past, the known ahead and tau."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from einops import rearrange, repeat
@@ -49,7 +49,8 @@ class VideoDenoiser(nn.Module):
     The grid is padded to whole patches inside and cropped again, so that any size works. A global
     grid is periodic in longitude: rolling all inputs by a whole number of coarse cells
     (``self.multiple`` grid points) rolls the output, if the grid is a multiple of that; if it is
-    not, the seam is wrapped by a few columns, which is exact up to that distance.
+    not, each side of the seam sees that many columns of the other, which leaves an error of
+    about 1% there.
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ class VideoDenoiser(nn.Module):
         static: int = 0,
         periodic: bool = False,
         size: str | dict[str, int] = "small",
-        mixing: Literal["joint", "factorised", "attention"] = "joint",
+        mixing: str = "joint",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()

@@ -111,7 +111,7 @@ def plot_forecast_maps(
     fields = _fields(members, truth) * units.factor
 
     edges = _edges(grid.longitude), _edges(grid.latitude).clip(-90, 90)
-    aspect = 1 + 0 * max(np.cos(np.deg2rad(grid.latitude.mean())), 0.1)
+    aspect = 1 / max(np.cos(np.deg2rad(grid.latitude.mean())), 0.1)
     panel_height = _PANEL_WIDTH * aspect * np.ptp(edges[1]) / np.ptp(edges[0])
     figure, axes = _panels(fields.sizes["lead_time"], len(fields), panel_height)
     styles = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import xarray as xr
 
-from weatherdiff.errors import InputError, StorageError
+from weatherdiff.errors import InputError
 from weatherdiff.plotting import (
     plot_forecast_maps,
     plot_plume,
@@ -34,6 +34,7 @@ from weatherdiff.report.page import (
     subheading,
 )
 from weatherdiff.report.verdict import headline, shortcomings, variable_summary
+from weatherdiff.staging import staged
 
 __all__ = ["write_report"]
 
@@ -124,7 +125,9 @@ def write_report(
         section("method", "Method", properties(_method(scores, references or {}))),
         section("provenance", "Provenance", properties(provenance)) if provenance else "",
     ]
-    return _publish(Path(path), document(title, "\n".join(body)))
+    with staged(path, overwrite=True) as temporary:
+        temporary.write_text(document(title, "\n".join(body)), encoding="utf-8")
+    return Path(path)
 
 
 def _verdict(scores: xr.Dataset) -> list[str]:
@@ -215,16 +218,3 @@ def _method(scores: xr.Dataset, references: Mapping[str, str]) -> dict[str, Any]
     if "missing_valid_times" in scores:
         method["valid times without observation"] = int(scores["missing_valid_times"].sum())
     return {name: value for name, value in method.items() if value is not None}
-
-
-def _publish(path: Path, text: str) -> Path:
-    """Write beside the target, then rename, so that no reader sees half a page."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staged.write_text(text, encoding="utf-8")
-        os.replace(staged, path)
-    except OSError as error:
-        staged.unlink(missing_ok=True)
-        raise StorageError(f"the report cannot be written to {path}: {error}.") from error
-    return path
