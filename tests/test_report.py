@@ -353,7 +353,7 @@ def test_the_table_marks_failures_and_nothing_else_in_customary_units():
     assert marked == ["▼ -4.0", "▼ 0.60"]
     rows = re.findall(r"<tr>(.*?)</tr>", table)
     cells = re.findall(r"<t[hd][^>]*>([^<]*)<", rows[2])
-    assert cells == ["12", "0.008", "20.0", "50.0", "▼ 0.60", "0.018", "0.0025"]
+    assert cells == ["12", "0.00800", "20.0", "50.0", "▼ 0.60", "0.0180", "0.00250"]
     assert "CRPS [hPa]" in rows[0]
 
 

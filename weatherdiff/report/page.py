@@ -158,16 +158,19 @@ def score_table(scores: xr.Dataset) -> str:
     rows = []
     for index, lead in enumerate(hours(scores["lead_time"].values)):
         at_lead = {name: float(scores[name][index]) for name in _columns(references, incomplete)}
-        cells = [f'<th scope="row">{lead:g}</th>', _cell(at_lead["crps"] * units.factor, "{:.3g}")]
+        cells = [
+            f'<th scope="row">{lead:g}</th>',
+            _cell(_significant(at_lead["crps"] * units.factor)),
+        ]
         for name in references:
             skill = at_lead[f"crpss_{name}"]
-            cells.append(_cell(100 * skill, "{:.1f}", mark="▼" if skill <= 0 else ""))
+            cells.append(_cell(f"{100 * skill:.1f}", mark="▼" if skill <= 0 else ""))
         ratio = at_lead["spread_skill_ratio"]
         cells.append(
-            _cell(ratio, "{:.2f}", mark="▼" if ratio < low else "▲" if ratio > high else "")
+            _cell(f"{ratio:.2f}", mark="▼" if ratio < low else "▲" if ratio > high else "")
         )
-        cells += [_cell(at_lead[name] * units.factor, "{:.3g}") for name in ("rmse", "bias")]
-        cells += [_cell(100 * at_lead["coverage"], "{:.1f}")] if incomplete else []
+        cells += [_cell(_significant(at_lead[name] * units.factor)) for name in ("rmse", "bias")]
+        cells += [_cell(f"{100 * at_lead['coverage']:.1f}")] if incomplete else []
         rows.append(f"<tr>{''.join(cells)}</tr>")
     header = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     caption = f"▼ marks skill of 0 or less and ratios below {low:g}, ▲ ratios above {high:g}."
@@ -207,6 +210,13 @@ def _columns(references: list[str], incomplete: bool) -> list[str]:
     return names + [f"crpss_{name}" for name in references] + ["coverage"] * incomplete
 
 
-def _cell(value: float, pattern: str, *, mark: str = "") -> str:
-    text = "not known" if np.isnan(value) else pattern.format(value)
+def _significant(value: float) -> str:
+    """Three significant digits, never as a power of ten."""
+    if value == 0 or np.isnan(value):
+        return str(value)
+    return f"{value:.{max(2 - int(np.floor(np.log10(abs(value)))), 0)}f}"
+
+
+def _cell(text: str, *, mark: str = "") -> str:
+    text = text.replace("nan", "not known")
     return f'<td class="bad">{mark} {text}</td>' if mark else f"<td>{text}</td>"
