@@ -30,7 +30,7 @@ import xarray as xr
 
 import weatherdiff
 from weatherdiff import workflow
-from weatherdiff.evaluation import open_scores, score_table
+from weatherdiff.evaluation import open_scores
 
 logging.getLogger("weatherdiff").setLevel(logging.ERROR)
 config = weatherdiff.load_config(config_path, overrides)
@@ -85,7 +85,8 @@ weatherdiff.plotting.plot_plume(
 # The fraction of members that say so.
 
 # %%
-warm = (case["2m_temperature"] > 298.15).mean("number").where(case["2m_temperature"].notnull().all("number"))
+temperature = case["2m_temperature"]
+warm = (temperature > 298.15).mean("number").where(temperature.notnull().all("number"))
 probability = warm.max("lead_time")
 print(f"highest probability anywhere: {float(probability.max()):.0%}")
 

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,11 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("weatherdiff: interrupted", file=sys.stderr)
         return 130
-    except OSError as error:
-        if error.errno in DISK_ERRORS:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             print(f"weatherdiff: {error}", file=sys.stderr)
             return 74
-        raise
+        traceback.print_exc()
+        print("weatherdiff: this is a bug of ours, please report it", file=sys.stderr)
+        return 70
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -91,6 +92,8 @@ class Training(_Section):
     """Mean and standard deviation of the logit of the flow times."""
     rotation: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability that a window is mixed with another of the same time of day; for little data."""
+    amplitude: Annotated[float, Field(ge=0)] = 0.0
+    """Standard deviation of the logarithm of a factor on each window; for little data."""
     history_noise: Annotated[float, Field(ge=0)] = 0.0
     """Standard deviation of smooth noise on the history; for little data."""
     validate_every: Positive = 250
@@ -119,8 +122,20 @@ class Forecast(_Section):
     steps: Positive = 4
     member_block: Positive = 10
     """Members in one call of the network; results are bit-identical for a fixed block."""
+    noise: dict[str, tuple[float, float]] = {}
+    """Channel -> factors on its initial noise at the first and last frame of a block: a wider
+    start gives a wider ensemble."""
     precision: Literal["bf16", "fp32"] = "bf16"
     seed: int = 0
+
+    @field_validator("init_times", mode="after")
+    @classmethod
+    def _are_times(cls, times: list[str] | str) -> list[str] | str:
+        from weatherdiff.data.windows import parse_time
+
+        for time in times if isinstance(times, list) else []:
+            parse_time(time)
+        return times
 
 
 class Report(_Section):
@@ -148,6 +163,27 @@ class Config(_Section):
     threads: Positive | None = None
     """CPU threads of the network. One is often fastest for small grids; PyTorch's by default."""
 
+    @field_validator("forcings", mode="after")
+    @classmethod
+    def _are_known(cls, names: list[str]) -> list[str]:
+        from weatherdiff.data.forcings import FORCINGS
+
+        for name in names:
+            if name not in FORCINGS:
+                raise ValueError(f"unknown forcing {name!r}; known are {', '.join(FORCINGS)}")
+        return names
+
+    @model_validator(mode="after")
+    def _lead_time_is_in_steps(self) -> Config:
+        from weatherdiff.data.prepare import parse_step
+
+        if parse_step(self.forecast.lead_time) % parse_step(self.window.step):
+            raise ValueError(
+                f"forecast.lead_time {self.forecast.lead_time} is not a multiple of window.step "
+                f"{self.window.step}"
+            )
+        return self
+
     @model_validator(mode="after")
     def _splits_are_apart(self) -> Config:
         """No frame may be in two splits, neither as target nor as history."""
@@ -155,9 +191,10 @@ class Config(_Section):
         from weatherdiff.data.windows import Period
 
         reach = (self.window.history - 1) * parse_step(self.window.step)
-        named = [(n, Period.parse(*getattr(self.splits, n))) for n in type(self.splits).model_fields]
+        names = type(self.splits).model_fields
+        named = [(name, Period.parse(*getattr(self.splits, name))) for name in names]
         named.sort(key=lambda item: item[1].start)
-        for (first, a), (second, b) in zip(named[:-1], named[1:], strict=True):
+        for (first, a), (second, b) in pairwise(named):
             if b.start - reach <= a.stop:
                 raise ValueError(
                     f"splits: the {second} period ({b}), with {reach / 3600:g} h of history before "
@@ -235,7 +272,7 @@ class _Loader(yaml.SafeLoader):
     is an object; here they are "12:00", "0600", 0.001, "no" and a string.
     """
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
 
 for _tag, _pattern, _starts in (
@@ -252,7 +289,7 @@ for _tag, _pattern, _starts in (
 def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: dict[Any, int] = {}
     for key, _ in node.value:
-        name = loader.construct_object(key)  # type: ignore[no-untyped-call]
+        name = loader.construct_object(key)
         if name in seen:
             raise ConfigError(
                 f"{key.start_mark.name}, line {key.start_mark.line + 1}: the key {name!r} is there "
@@ -269,11 +306,11 @@ def _parse_yaml(text: str, name: str) -> Any:
     loader = _Loader(text)
     loader.name = name
     try:
-        return loader.get_single_data()  # type: ignore[no-untyped-call]
+        return loader.get_single_data()
     except yaml.YAMLError as error:
         raise ConfigError(f"Not YAML: {error}") from None
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def _override(content: dict[str, Any], override: str) -> None:

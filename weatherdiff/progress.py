@@ -66,7 +66,7 @@ def progress_bar(description: str, unit: str) -> Iterator[Report]:
         if done >= total or now - last >= LOG_SECONDS:
             last = now
             print(
-                f"{description}: {done}/{total} {unit}, {now - start:.0f} s" + (f", {note}" * bool(note)),
+                f"{description}: {done}/{total} {unit}, {now - start:.0f} s{note and f', {note}'}",
                 file=sys.stderr,
                 flush=True,
             )

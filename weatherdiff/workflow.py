@@ -26,7 +26,14 @@ from weatherdiff.config import Config
 from weatherdiff.data.prepare import parse_step
 from weatherdiff.data.prepare import prepare as prepare_store
 from weatherdiff.data.store import FieldStore
-from weatherdiff.data.windows import Period, WindowSpec, find_windows, seconds, to_datetime
+from weatherdiff.data.windows import (
+    Period,
+    WindowSpec,
+    find_windows,
+    parse_time,
+    seconds,
+    to_datetime,
+)
 from weatherdiff.errors import ConfigError, MissingInputError
 from weatherdiff.layout import LAYOUT
 from weatherdiff.progress import progress_bar
@@ -39,6 +46,9 @@ if TYPE_CHECKING:
 __all__ = ["check", "evaluate", "forecast", "open_source", "prepare", "report", "run", "train"]
 
 logger = logging.getLogger(__name__)
+
+PREPARED_WITH = "weatherdiff_prepared_with"
+MADE_WITH = "weatherdiff_made_with"
 
 
 def open_source(config: Config) -> xr.Dataset:
@@ -64,28 +74,15 @@ def prepare(config: Config, *, overwrite: bool = False) -> FieldStore:
     ConfigError
         There is a store that was prepared with other settings.
     """
-    settings = {
-        "data": config.data.model_dump(mode="json"),
-        "step": config.window.step,
-        "frames": config.window.frames,
-        "training": config.splits.training,
-    }
-    digest = _digest(settings)
-    marker = config.output / "prepare.json"
     if config.store.exists() and not overwrite:
-        known = json.loads(marker.read_text()) if marker.exists() else {}
-        if known.get("digest") != digest:
-            raise ConfigError(
-                f"{config.store} was prepared with other settings; run prepare with --overwrite, "
-                "or choose another output folder."
-            )
+        store = _open_store(config)
         logger.info("%s is there already.", config.store)
-        return FieldStore.open(config.store)
+        return store
     config.output.mkdir(parents=True, exist_ok=True)
     remove_leftovers(config.output)
     with _timed(config, "prepare"), progress_bar("prepare", "times") as progress:
-        store = prepare_store(
-            open_source(config),
+        return prepare_store(
+            open_source(config).assign_attrs({PREPARED_WITH: _prepare_settings(config)}),
             config.store,
             training_period=config.splits.training,
             step=config.window.step,
@@ -94,7 +91,26 @@ def prepare(config: Config, *, overwrite: bool = False) -> FieldStore:
             overwrite=overwrite,
             progress=progress,
         )
-    _write_json(marker, {"digest": digest, "settings": settings})
+
+
+def _prepare_settings(config: Config) -> str:
+    """Give what a store depends on beside the source's contents; it is kept in the store."""
+    settings = {
+        "data": config.data.model_dump(mode="json"),
+        "step": config.window.step,
+        "frames": config.window.frames,
+        "training": config.splits.training,
+    }
+    return json.dumps(settings, sort_keys=True)
+
+
+def _open_store(config: Config) -> FieldStore:
+    store = FieldStore.open(config.store)
+    if store.metadata["source"].get(PREPARED_WITH) != _prepare_settings(config):
+        raise ConfigError(
+            f"{config.store} was prepared with other settings; run prepare with --overwrite, or "
+            "choose another output folder."
+        )
     return store
 
 
@@ -112,7 +128,7 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
     Raises
     ------
     ConfigError
-        There is a model already.
+        There is a model already, or the store was prepared with other settings.
     InputError
         A period holds no window.
     """
@@ -130,10 +146,8 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
             "another output folder."
         )
     _set_threads(config)
-    store = FieldStore.open(config.store)
-    training, validation = (
-        _windows(config, store, name) for name in ("training", "validation")
-    )
+    store = _open_store(config)
+    training, validation = (_windows(config, store, name) for name in ("training", "validation"))
     options = config.training
     example = training[0]
     network = _seeded(
@@ -163,7 +177,10 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
         tau=options.tau,
         members=options.validation_members,
         augment=Augmentation(
-            training, rotation=options.rotation, history_noise=options.history_noise
+            training,
+            rotation=options.rotation,
+            amplitude=options.amplitude,
+            history_noise=options.history_noise,
         ),
     )
     data = WindowDataModule(
@@ -172,10 +189,11 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
         batch_size=options.batch_size,
         steps=options.steps,
         seed=options.seed,
-        validation_every=max(1, len(validation) // options.validation_windows),
+        validation_every=max(1, -(-len(validation) // options.validation_windows)),
     )
-    folder = config.output / "training" / _digest(config.model_dump(mode="json", exclude={
-        "output", "forecast", "report", "threads"}))[:12]  # fmt: skip
+    # A store that was prepared again may hold other data: a run on it starts anew.
+    key = _digest([_training_settings(config), store.metadata["created"]])[:12]
+    folder = config.output / "training" / key
     with _timed(config, "train"), progress_bar("train", "steps") as progress:
         result = fit(
             module,
@@ -221,7 +239,13 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
         },
     )
     forecaster.save(config.model_folder, overwrite=overwrite)
+    (folder / "last.ckpt").unlink()  # done: to train again is to begin again
     return forecaster
+
+
+def _training_settings(config: Config) -> dict[str, Any]:
+    """Give what a model depends on beside the contents of the source."""
+    return config.model_dump(mode="json", exclude={"output", "forecast", "report", "threads"})
 
 
 def fair_crps(
@@ -240,22 +264,41 @@ def fair_crps(
 
 
 def forecast(config: Config, *, overwrite: bool = False) -> Path:
-    """Make the configured forecasts that are not there yet; return their folder."""
+    """Make the configured forecasts that are not there yet; return their folder.
+
+    Raises
+    ------
+    ConfigError
+        A forecast that is there was made with another model or other settings.
+    """
     from weatherdiff.forecasting.forecaster import Forecaster, Sampling
-    from weatherdiff.forecasting.writer import forecast_name, write_forecast
+    from weatherdiff.forecasting.writer import forecast_attributes, forecast_name, write_forecast
 
     _set_threads(config)
     forecaster = Forecaster.load(config.model_folder)
     ds = open_source(config)
     options = config.forecast
-    sampling = Sampling(options.sampler, options.steps, options.member_block, options.precision)
+    sampling = Sampling(
+        options.sampler, options.steps, options.member_block, options.precision, options.noise
+    )
     frames = forecaster.frames_until(options.lead_time)
     init_times = _init_times(config, frames)
+    settings = _forecast_settings(config)
     config.forecasts.mkdir(parents=True, exist_ok=True)
     remove_leftovers(config.forecasts)
-    due = [
-        t for t in init_times if overwrite or not (config.forecasts / forecast_name(t)).exists()
-    ]
+    due = []
+    for init_time in init_times:
+        path = config.forecasts / forecast_name(init_time)
+        if overwrite or not path.exists():
+            due.append(init_time)
+        elif forecast_attributes(path).get(MADE_WITH) != settings:
+            raise ConfigError(
+                f"{path} was made with another model or other settings; run forecast with "
+                "--overwrite, or choose another output folder."
+            )
+    if not due:
+        logger.info("All %d forecasts are there already.", len(init_times))
+        return config.forecasts
     attributes = {
         "title": "weatherdiff ensemble forecast",
         "history": f"weatherdiff {versions()['weatherdiff']}",
@@ -263,6 +306,7 @@ def forecast(config: Config, *, overwrite: bool = False) -> Path:
         "model": str(config.model_folder),
         "licence_of_source": str(ds.attrs.get("licence", ds.attrs.get("license", ""))),
         LAYOUT: ds.attrs[LAYOUT],
+        MADE_WITH: settings,
     }
     with _timed(config, "forecast"), progress_bar("forecast", "initial times") as progress:
         for done, init_time in enumerate(due, start=1):
@@ -284,6 +328,13 @@ def forecast(config: Config, *, overwrite: bool = False) -> Path:
             )
             progress(done, len(due))
     return config.forecasts
+
+
+def _forecast_settings(config: Config) -> str:
+    """Give what forecasts depend on beside initial times and the contents of the source."""
+    model = json.loads((config.model_folder / "model.json").read_text())
+    options = config.forecast.model_dump(mode="json", exclude={"init_times", "every"})
+    return json.dumps({**options, "weights_sha256": model["weights_sha256"]}, sort_keys=True)
 
 
 def evaluate(config: Config) -> xr.Dataset:
@@ -341,10 +392,10 @@ def report(config: Config) -> Path:
 
 def check(config: Config) -> str:
     """Open the data and say what the run would do; train nothing, write nothing."""
-    from weatherdiff.data.forcings import forcing_fields
-    from weatherdiff.models import VideoDenoiser
     from weatherdiff.data.channels import Channels
+    from weatherdiff.data.forcings import forcing_fields
     from weatherdiff.grid import Grid
+    from weatherdiff.models import VideoDenoiser
 
     ds = open_source(config)
     channels, grid = Channels.from_dataset(ds), Grid.from_dataset(ds)
@@ -395,13 +446,25 @@ def check(config: Config) -> str:
 
 
 def run(config: Config) -> str:
-    """Do all of it, from the data to the report; return the table of scores."""
-    from weatherdiff.evaluation import open_scores, score_table
+    """Do all of it, from the data to the report; return the table of scores.
 
-    if not config.store.exists():
-        prepare(config)
+    Raises
+    ------
+    ConfigError
+        A store, model or forecast is there that was made with other settings.
+    """
+    from weatherdiff.evaluation import open_scores, score_table
+    from weatherdiff.models.folder import load_model
+
+    prepare(config)
     if not config.model_folder.exists():
         train(config)
+    known = load_model(config.model_folder).metadata["provenance"]["configuration"]
+    if any(known.get(key) != value for key, value in _training_settings(config).items()):
+        raise ConfigError(
+            f"{config.model_folder} was trained with other settings; run train with --overwrite, "
+            "or choose another output folder."
+        )
     forecast(config)
     evaluate(config)
     report(config)
@@ -423,11 +486,6 @@ def _windows(config: Config, store: FieldStore, split: str) -> WindowDataset:
     from weatherdiff.data.loader import WindowDataset
 
     spec = _spec(config)
-    if store.normalizer.tendency_std.shape[0] != spec.frames or store.normalizer.step != spec.step:
-        raise ConfigError(
-            f"{store.path} was prepared for {store.normalizer.tendency_std.shape[0]} frames of "
-            f"{store.normalizer.step / 3600:g} h; run prepare with --overwrite."
-        )
     period = Period.parse(*getattr(config.splits, split))
     windows = find_windows(store.times, store.valid, spec, period)
     if windows.absent or windows.invalid:
@@ -441,10 +499,10 @@ def _windows(config: Config, store: FieldStore, split: str) -> WindowDataset:
 def _init_times(
     config: Config, frames: int | None, ds: xr.Dataset | None = None
 ) -> list[np.datetime64]:
-    """Initial times to forecast from: those asked for, or all that the test period can verify."""
+    """Give the initial times asked for, or all that the test period can verify."""
     wanted = config.forecast.init_times
     if wanted != "test":
-        return [np.datetime64(t, "ns") for t in wanted]
+        return list(to_datetime([parse_time(t) for t in wanted]))
     if ds is not None:
         times = seconds(ds["time"].values)
         valid = np.ones(len(times), bool)
@@ -490,7 +548,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 @contextmanager
 def _timed(config: Config, verb: str) -> Iterator[None]:
-    """Add the wall time of a verb to the record in the output folder."""
+    """Record the wall time of a verb in the output folder."""
     start = time.monotonic()
     yield
     path = config.output / "seconds.json"
@@ -508,5 +566,3 @@ def _size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
-
-

@@ -148,4 +148,4 @@ def _hour_angle(times: Int, grid: Grid) -> npt.NDArray[np.float64]:
 def _year_angle(times: Int) -> npt.NDArray[np.float64]:
     """Time since the start of the calendar year as an angle."""
     start = times.astype("datetime64[s]").astype("datetime64[Y]").astype("datetime64[s]")
-    return 2 * np.pi * (times - start.astype(np.int64)) / YEAR
+    return np.asarray(2 * np.pi * (times - start.astype(np.int64)) / YEAR, np.float64)

@@ -12,8 +12,9 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import dask
 import fsspec
 import xarray as xr
 
@@ -21,7 +22,9 @@ from weatherdiff.data.netcdf3 import required_bytes
 from weatherdiff.data.samples import sample_path
 from weatherdiff.errors import ConfigError, InputError, MissingInputError, StorageError
 
-__all__ = ["find_paths", "open_raw"]
+__all__ = ["find_paths", "load", "open_raw", "reading"]
+
+Lazy = TypeVar("Lazy", xr.Dataset, xr.DataArray)
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,7 +78,7 @@ def _check_protocol(path: str) -> None:
 
 def _expand(pattern: str, storage_options: Mapping[str, Any]) -> list[str]:
     if "://" in pattern:
-        with _reading(pattern):
+        with reading(pattern):
             fs, inner = fsspec.core.url_to_fs(pattern, **storage_options)
             matches = [str(fs.unstrip_protocol(path)) for path in fs.glob(inner)]
     else:
@@ -119,7 +122,7 @@ def open_raw(
     if engine is not None and engine not in _ENGINES:
         raise ConfigError(f"engine {engine!r} is unknown; there are {', '.join(_ENGINES)}.")
     options = dict(storage_options or {})
-    with _reading(path):
+    with reading(path):
         if "://" in path:
             if engine == "zarr" or path.rstrip("/").endswith(".zarr"):
                 return [_open_zarr(path, options)]
@@ -132,11 +135,28 @@ def open_raw(
         return [_open(path, engine="netcdf4" if kind == "netcdf3" else kind)]
 
 
+def load(ds: Lazy) -> Lazy:
+    """Read a lazy data set into memory.
+
+    Raises
+    ------
+    MissingInputError
+        A file has gone since it was opened.
+    InputError
+        A file is damaged where it was not looked at before.
+    StorageError
+        The system reports that reading failed.
+    """
+    with reading("the source data"):
+        return ds.load()
+
+
 @contextmanager
-def _reading(path: str) -> Iterator[None]:
-    """Turn what the many libraries raise into our errors."""
+def reading(path: str) -> Iterator[None]:
+    """Turn what the many libraries raise into our errors; one thread: HDF5 likes no more."""
     try:
-        yield
+        with dask.config.set(scheduler="synchronous"):
+            yield
     except FileNotFoundError as error:
         raise MissingInputError(
             f"{path}: there is no file or Zarr store here; the files of a folder are given as "
@@ -149,8 +169,8 @@ def _reading(path: str) -> Iterator[None]:
         if error.errno is not None and error.errno > 0:
             raise StorageError(f"{path} could not be read: {error}.") from error
         raise InputError(f"{path} is truncated or damaged: {error}; fetch it again.") from error
-    except ValueError as error:
-        raise InputError(f"{path} could not be opened: {error}") from error
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{path} could not be opened or read: {error}") from error
 
 
 def _copy(url: str, options: dict[str, Any]) -> str:

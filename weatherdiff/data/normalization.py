@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from weatherdiff.data.forcings import DAY, YEAR
 from weatherdiff.data.transforms import BoundedTransform
-from weatherdiff.data.windows import Int, Period, find_windows, WindowSpec
+from weatherdiff.data.windows import Int, Period, WindowSpec, find_windows
 from weatherdiff.errors import InputError
 
 __all__ = ["Harmonics", "Normalizer", "fit_normalizer"]
@@ -49,10 +49,11 @@ class Harmonics:
 
     @classmethod
     def resolved_by(cls, times: Int) -> Harmonics:
-        """The most that a record supports, up to twelve of the day and two of the year.
+        """Give the most that a record supports, up to twelve of the day and two of the year.
 
-        Twelve are the mean of each hour: the sun's day is not made of few waves. The day needs two frames a day; the year needs a full one, as half a year would be
-        extrapolated into the other half.
+        Twelve are the mean of each hour: the sun's day is not made of few waves. The day needs two
+        frames a day; the year needs a full one, as half a year would be extrapolated into the
+        other half.
         """
         a_day = DAY // max(1, int(np.median(np.diff(times)))) if len(times) > 1 else 1
         a_year = times[-1] - times[0] >= 360 * DAY
@@ -158,7 +159,7 @@ class Normalizer:
         return np.tensordot(self.harmonics.evaluate(times), self.climatology, axes=1)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The numbers, to be stored beside :meth:`to_dict`."""
+        """Give the numbers, to be stored beside :meth:`to_dict`."""
         return {
             "climatology": self.climatology,
             "std": self.std,

@@ -20,7 +20,7 @@ import xarray as xr
 
 from weatherdiff.data.analysis import DIMENSION_ORDER, chunk, settle
 from weatherdiff.data.combine import combine, order_times
-from weatherdiff.data.formats import find_paths, open_raw
+from weatherdiff.data.formats import find_paths, open_raw, reading
 from weatherdiff.errors import ConfigError, InputError, WeatherdiffError
 from weatherdiff.layout import LAYOUT, Layout, canonical_layout
 from weatherdiff.schema import VARIABLES, canonical_names, validate
@@ -127,7 +127,8 @@ def open_fields(
     ds = order_times(combine(parts, levels)[chosen], note)
     layout = _merge(layouts, ds)
     ds = _plain_attrs(ds, layout)
-    validate(ds)
+    with reading(", ".join(dict.fromkeys(source for source, _ in parts))):
+        validate(ds)
     _describe(layout, ds, note)
     recorded = {LAYOUT: json.dumps(layout.to_dict()), "weatherdiff_history": "\n".join(history)}
     return ds.assign_attrs(recorded)

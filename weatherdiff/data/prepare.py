@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import dask
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -18,6 +17,7 @@ import xarray as xr
 
 from weatherdiff import schema
 from weatherdiff.data.channels import Channels
+from weatherdiff.data.formats import load
 from weatherdiff.data.normalization import fit_normalizer
 from weatherdiff.data.store import FieldStore, create_store, finish_store, read_frames
 from weatherdiff.data.transforms import BoundedTransform
@@ -101,11 +101,11 @@ def prepare(
     """
     path = Path(path)
     schema.validate(ds)
+    channels = Channels.from_dataset(ds)
     times = _times(ds)
     period = Period.parse(*training_period)
     spec = WindowSpec(history=1, frames=frames, step=parse_step(step))
     _check_step(times, spec.step)
-    channels = Channels.from_dataset(ds)
     grid = Grid.from_dataset(ds)
     stacked = channels.stack(ds)
     shape = (len(times), len(channels), *grid.shape)
@@ -118,26 +118,26 @@ def prepare(
         moments = _Moments(channels.labels, shape, period.contains(times))
         for start in range(0, len(times), shard):
             stop = min(start + shard, len(times))
-            # One thread: the HDF5 library under netCDF-4 is not safe with more.
-            with dask.config.set(scheduler="synchronous"):
-                block = stacked.isel(time=slice(start, stop)).to_numpy()
+            block = load(stacked.isel(time=slice(start, stop))).to_numpy()
             array[start:stop] = block
             moments.add(block, start)
             if progress is not None:
                 progress(stop, len(times))
         mask, gaps = moments.mask, moments.gaps
+        whole = np.asarray(~gaps.any(axis=1))
         if not mask.any(axis=(1, 2)).all():
             empty = channels.labels[int(np.argmin(mask.any(axis=(1, 2))))]
             raise InputError(f"{empty} has no data at all; leave it out.")
         _report_gaps(gaps, channels, fill)
         transforms = tuple(
-            _transform(ds[variable], *moments.of(c)) for c, variable in enumerate(channels.variables)
+            _transform(ds[variable], *moments.of(c))
+            for c, variable in enumerate(channels.variables)
         )
         moments.require_bounds(transforms)
         normalizer = fit_normalizer(
             lambda indices: read_frames(array, indices, path),
             times,
-            ~gaps.any(axis=1),
+            whole,
             transforms=transforms,
             weights=grid.area_weights().to_numpy() * mask,
             spec=spec,
@@ -147,7 +147,7 @@ def prepare(
         names, static = _static(ds)
         finish_store(
             group,
-            valid=np.ones(len(times), bool) if fill else ~gaps.any(axis=1),
+            valid=np.ones(len(times), bool) if fill else whole,
             mask=mask,
             static=static,
             normalizer=normalizer,
@@ -155,7 +155,7 @@ def prepare(
                 "channels": channels.to_dict(),
                 "static": names,
                 "fill": fill,
-                "frames_with_gaps": int(gaps.any(axis=1).sum()),
+                "frames_with_gaps": int((~whole).sum()),
                 "source": {k: _plain(v) for k, v in ds.attrs.items()},
                 "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             },
@@ -298,7 +298,7 @@ def _check_step(times: Int, step: int) -> None:
 
 
 def _static(ds: xr.Dataset) -> tuple[list[str], npt.NDArray[np.float32]]:
-    """The user's own static fields, standardised over the grid; missing values become the mean."""
+    """Standardise the user's static fields over the grid; missing values become the mean."""
     names = [str(n) for n in ds.data_vars if ds[n].dims == ("latitude", "longitude")]
     fields = []
     for name in names:
@@ -320,7 +320,7 @@ def _report_gaps(gaps: npt.NDArray[np.bool_], channels: Channels, fill: Fill | N
 
 
 def _plain(value: Any) -> Any:
-    """An attribute as a JSON type."""
+    """Turn an attribute into a JSON type."""
     try:
         return json.loads(json.dumps(value))
     except TypeError:

@@ -90,7 +90,8 @@ class FieldStore:
             raise MissingInputError(f"There is no field store at {path}; run prepare first.")
         try:
             group = zarr.open_group(path, mode="r", use_consolidated=False)
-            metadata = dict(group.attrs["weatherdiff"])  # type: ignore[call-overload]
+            attributes: dict[str, Any] = group.attrs.asdict()
+            metadata = dict(attributes["weatherdiff"])
         except (KeyError, OSError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path} is not a field store (or is damaged): {type(error).__name__} {error}. "
@@ -161,7 +162,7 @@ class FieldStore:
         return read_frames(array, indices, self.path)
 
     def to_dataset(self) -> xr.Dataset:
-        """The fields as a canonical, lazy Dataset in physical units."""
+        """Give the fields as a canonical, lazy Dataset in physical units."""
         opened = xr.open_zarr(self.path, consolidated=False)["fields"]
         array = opened.assign_coords(
             time=to_datetime(self.times),

@@ -15,13 +15,21 @@ import pandas as pd
 
 from weatherdiff.errors import ConfigError
 
-__all__ = ["Period", "WindowSpec", "Windows", "find_windows", "seconds", "to_datetime"]
+__all__ = [
+    "Period",
+    "WindowSpec",
+    "Windows",
+    "find_windows",
+    "parse_time",
+    "seconds",
+    "to_datetime",
+]
 
 Int = npt.NDArray[np.int64]
 
 
 def seconds(times: npt.ArrayLike) -> Int:
-    """Times as int64 seconds since 1970-01-01 UTC.
+    """Turn times into int64 seconds since 1970-01-01 UTC.
 
     Examples
     --------
@@ -34,6 +42,30 @@ def seconds(times: npt.ArrayLike) -> Int:
 def to_datetime(times: npt.ArrayLike) -> npt.NDArray[np.datetime64]:
     """Undo :func:`seconds`; datetime64[ns]."""
     return np.asarray(times, dtype=np.int64).astype("datetime64[s]").astype("datetime64[ns]")
+
+
+def parse_time(time: str | np.datetime64) -> int:
+    """Read a time, UTC unless it says otherwise, as seconds since 1970-01-01 UTC.
+
+    Raises
+    ------
+    ConfigError
+        Not a time.
+
+    Examples
+    --------
+    >>> parse_time("1970-01-02T00") == parse_time("1970-01-02T02:00+02:00") == 86400
+    True
+    """
+    try:
+        stamp = pd.Timestamp(time)
+    except ValueError:
+        stamp = pd.NaT
+    if stamp is pd.NaT:
+        raise ConfigError(f'Not a time: {str(time)!r}; write for example "2018-07-20T06".')
+    if stamp.tzinfo is not None:
+        stamp = stamp.tz_convert("UTC").tz_localize(None)
+    return int(seconds(stamp.to_datetime64()))
 
 
 @dataclass(frozen=True)

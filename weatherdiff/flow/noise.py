@@ -36,7 +36,7 @@ def keyed_generator(*key: int) -> Generator:
 def keyed_noise(
     shape: tuple[int, ...], *, seed: int, init_time: int, numbers: list[int], block: int = 0
 ) -> Tensor:
-    """Standard normal noise for some members of one forecast.
+    """Draw standard normal noise for some members of one forecast.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ def expand_as(tau: Float[Tensor, " batch"], x: Float[Tensor, "batch ..."]) -> Te
 
 
 class LinearPath:
-    r"""The straight path of flow matching: :math:`\alpha_\tau = \tau`, :math:`\sigma_\tau = 1-\tau`.
+    r"""The straight path of flow matching, :math:`\alpha_\tau = \tau, \sigma_\tau = 1 - \tau`.
 
     References
     ----------

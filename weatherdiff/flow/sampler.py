@@ -4,6 +4,7 @@ There is one loop, :func:`integrate`; a sampler is an object with a ``step``.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -100,6 +101,6 @@ def integrate(
     sampler = Heun() if sampler is None else sampler
     grid = torch.linspace(0, 1, steps + 1, dtype=noise.dtype).tolist()
     x = noise
-    for tau, tau_next in zip(grid[:-1], grid[1:], strict=True):
+    for tau, tau_next in pairwise(grid):
         x = sampler.step(velocity, x, x.new_full((len(x),), tau), x.new_full((len(x),), tau_next))
     return x

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import dask
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -17,9 +16,10 @@ import xarray as xr
 from weatherdiff import schema
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.forcings import forcing_fields
+from weatherdiff.data.formats import load
 from weatherdiff.data.normalization import Normalizer
-from weatherdiff.data.windows import WindowSpec, seconds, to_datetime
-from weatherdiff.errors import ConfigError, InputError, MissingInputError
+from weatherdiff.data.windows import WindowSpec, parse_time, seconds, to_datetime
+from weatherdiff.errors import ConfigError, InputError, MissingInputError, UnitsError
 from weatherdiff.flow import SAMPLERS, integrate, keyed_noise
 from weatherdiff.grid import Grid
 from weatherdiff.models import Condition, VideoDenoiser
@@ -44,12 +44,17 @@ class Sampling:
         last bits, so a forecast is bit-identical for a fixed block; the last one is filled up.
     precision : {"bf16", "fp32"}
         Of the network's arithmetic.
+    noise : mapping, optional
+        Factors on the initial noise of some channels, by label, at the first and the last frame
+        of a block (linear between): a wider start gives a wider ensemble. They multiply what the
+        model's own calibration found.
     """
 
     sampler: str = "heun"
     steps: int = 4
     member_block: int = 10
     precision: str = "bf16"
+    noise: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
@@ -58,6 +63,8 @@ class Sampling:
             raise ConfigError(f"Unknown precision {self.precision!r}; known: bf16, fp32.")
         if min(self.steps, self.member_block) < 1:
             raise ConfigError("The sampler's steps and the member block must be at least 1.")
+        if any(min(ends) <= 0 for ends in self.noise.values()):
+            raise ConfigError(f"Factors on the noise must be positive, found {dict(self.noise)}.")
 
 
 @dataclass(frozen=True)
@@ -112,19 +119,22 @@ class Forecaster:
             It is damaged, or newer than this weatherdiff.
         """
         network, arrays, metadata = load_model(folder)
-        return cls(
-            network=network,
-            channels=Channels.from_dict(metadata["channels"]),
-            grid=Grid.from_dict(metadata["grid"]),
-            normalizer=Normalizer.from_dict(metadata["normalizer"], arrays),
-            spec=WindowSpec(**metadata["window"]),
-            forcings=tuple(metadata["forcings"]),
-            mask=arrays["mask"].astype(bool),
-            static=arrays["static"],
-            noise_scale=arrays["noise_scale"],
-            fill=metadata["fill"],
-            provenance=metadata["provenance"],
-        )
+        try:
+            return cls(
+                network=network,
+                channels=Channels.from_dict(metadata["channels"]),
+                grid=Grid.from_dict(metadata["grid"]),
+                normalizer=Normalizer.from_dict(metadata["normalizer"], arrays),
+                spec=WindowSpec(**metadata["window"]),
+                forcings=tuple(metadata["forcings"]),
+                mask=arrays["mask"].astype(bool),
+                static=arrays["static"],
+                noise_scale=arrays["noise_scale"],
+                fill=metadata["fill"],
+                provenance=metadata["provenance"],
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"The model in {folder} lacks a part: {error}.") from error
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write a model folder, visible only when whole.
@@ -231,14 +241,12 @@ class Forecaster:
         """
         if members < 1 or frames < 1:
             raise ConfigError(f"members ({members}) and frames ({frames}) must be at least 1.")
-        init = _instant(init_time)
+        init = parse_time(init_time)
         history = self.initial_state(ds, init)
-        return self._blocks(
-            history, init, frames, members, seed, sampling or Sampling(), progress
-        )
+        return self._blocks(history, init, frames, members, seed, sampling or Sampling(), progress)
 
     def frames_until(self, lead_time: str | np.timedelta64) -> int:
-        """Number of frames up to a lead time.
+        """Count the frames up to a lead time.
 
         Raises
         ------
@@ -285,9 +293,12 @@ class Forecaster:
                 f"A forecast from {_iso(init)} needs the frame of {_iso(absent[0])}, which is not "
                 f"in the data ({first} to {last}, {len(times)} times)."
             )
-        with dask.config.set(scheduler="synchronous"):  # HDF5 is not safe with threads
-            frames = ds[self._present(ds)].isel(time=where).load()
+        # A slice reaches through dask to the file; for a list of positions all of a chunk is read.
+        steps = np.unique(np.diff(where))
+        even = slice(where[0], where[-1] + 1, steps[0] if len(steps) else None)
+        frames = load(ds[self._present(ds)].isel(time=even if len(steps) < 2 else where))
         schema.validate(frames)
+        self._require_units(frames)
         stacked = self.channels.stack(frames)
         fields = np.where(self.mask, stacked.to_numpy(), np.nan)
         missing = ~np.isfinite(fields) & self.mask
@@ -309,6 +320,16 @@ class Forecaster:
             )
         return list(dict.fromkeys(self.channels.variables))
 
+    def _require_units(self, frames: xr.Dataset) -> None:
+        """Refuse units other than the model's, which the schema knows of common variables alone."""
+        for name, values in frames.data_vars.items():
+            known = self.channels.attributes[str(name)]["units"]
+            if values.attrs["units"] != known:
+                raise UnitsError(
+                    f"{name} is in {values.attrs['units']!r}, the model was trained in {known!r}; "
+                    "convert it."
+                )
+
     def _blocks(
         self,
         history: Array,
@@ -319,7 +340,7 @@ class Forecaster:
         sampling: Sampling,
         progress: Callable[[int, int], None] | None,
     ) -> Iterator[xr.Dataset]:
-        """The loop of :meth:`rollout`; its inputs are checked."""
+        """Run the loop of :meth:`rollout`; its inputs are checked."""
         spec, size = self.spec, sampling.member_block
         groups = [range(a, a + size) for a in range(0, members, size)]
         # (number, history, channel, lat, lon), padded to whole member blocks
@@ -354,7 +375,7 @@ class Forecaster:
             forcings=forcings.expand(count, *forcings.shape),
             static=torch.from_numpy(self.static).expand(count, *self.static.shape),
         )
-        scale = torch.from_numpy(self.noise_scale)[:, :, None, None]
+        scale = torch.from_numpy(self._noise_scale(sampling))[:, :, None, None]
         device = next(self.network.parameters()).device
         condition = Condition(*(x.to(device) for x in condition))
         valid = mask.to(device)
@@ -371,6 +392,18 @@ class Forecaster:
         last = past[:, -1]
         out = self.normalizer.add_tendency(tendency.cpu().numpy(), np.nan_to_num(last))
         return np.where(self.mask, out, np.float32(np.nan))
+
+    def _noise_scale(self, sampling: Sampling) -> Array:
+        unknown = [label for label in sampling.noise if label not in self.channels.labels]
+        if unknown:
+            raise ConfigError(
+                f"There is no channel {unknown[0]!r} to widen the noise of; the model has "
+                f"{', '.join(self.channels.labels)}."
+            )
+        ends = [sampling.noise.get(label, (1.0, 1.0)) for label in self.channels.labels]
+        first, last = np.array(ends).T
+        factors = np.linspace(first, last, self.spec.frames)
+        return (self.noise_scale * factors).astype(np.float32)
 
     def _dataset(self, state: Array, init: int, times: npt.NDArray[np.int64]) -> xr.Dataset:
         fields = self.normalizer.fields(state, times)
@@ -392,7 +425,10 @@ class Forecaster:
                 ),
             },
         )
-        return self.channels.unstack(array)
+        ds = self.channels.unstack(array)
+        if "level" in ds.coords:
+            ds["level"].attrs = schema_attrs("level")
+        return ds
 
 
 def schema_attrs(name: str) -> dict[str, str]:
@@ -404,20 +440,11 @@ _COORDINATES = {
     "init_time": {"standard_name": "forecast_reference_time", "long_name": "initial time"},
     "lead_time": {"standard_name": "forecast_period", "long_name": "time since the initial time"},
     "number": {"standard_name": "realization", "long_name": "ensemble member", "units": "1"},
+    "level": {"standard_name": "air_pressure", "units": "hPa", "positive": "down"},
     "latitude": {"standard_name": "latitude", "units": "degrees_north"},
     "longitude": {"standard_name": "longitude", "units": "degrees_east"},
     "valid_time": {"standard_name": "time", "long_name": "time for which the forecast is valid"},
 }
-
-
-def _instant(time: str | np.datetime64) -> int:
-    try:
-        stamp = pd.Timestamp(time)
-    except ValueError:
-        raise ConfigError(f'Not a time: {time!r}; write for example "2018-07-20T06".') from None
-    if stamp.tzinfo is not None:
-        stamp = stamp.tz_convert("UTC").tz_localize(None)
-    return int(seconds(stamp.to_datetime64()))
 
 
 def _iso(time: int | np.int64) -> str:

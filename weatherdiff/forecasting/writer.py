@@ -19,7 +19,14 @@ from weatherdiff.errors import InputError, MissingInputError
 from weatherdiff.layout import LAYOUT, Layout
 from weatherdiff.staging import staged
 
-__all__ = ["FORMAT_VERSION", "forecast_name", "open_forecasts", "verify_forecast", "write_forecast"]
+__all__ = [
+    "FORMAT_VERSION",
+    "forecast_attributes",
+    "forecast_name",
+    "open_forecasts",
+    "verify_forecast",
+    "write_forecast",
+]
 
 FORMAT = "weatherdiff forecast"
 FORMAT_VERSION = 1
@@ -37,7 +44,7 @@ def forecast_name(init_time: np.datetime64) -> str:
     >>> forecast_name(np.datetime64("2018-07-20T06:30"))
     '2018-07-20T0630.zarr'
     """
-    minute = np.datetime64(init_time, "m")
+    minute = init_time.astype("datetime64[m]")
     hour = minute.astype("datetime64[h]")
     text = str(hour) if hour == minute else str(minute).replace(":", "")
     return f"{text}.zarr"
@@ -83,7 +90,9 @@ def write_forecast(
         The blocks do not add up to ``frames``.
     """
     iterator = iter(blocks)
-    first = next(iterator)
+    first = next(iterator, None)
+    if first is None:
+        raise InputError("The forecast has no frames.")
     path = Path(folder) / forecast_name(first["init_time"].values[0])
     with staged(path, overwrite=overwrite) as temporary:
         group = _create(temporary, first, frames, member_block)
@@ -91,18 +100,23 @@ def write_forecast(
         block: xr.Dataset | None = first
         while block is not None:
             span = slice(len(leads), len(leads) + block.sizes["lead_time"])
+            if span.stop > frames:
+                break
             for name, values in block.data_vars.items():
                 _array(group, str(name))[:, span] = values.to_numpy()
             leads += block["lead_time"].values.astype("timedelta64[s]").astype(int).tolist()
             block = next(iterator, None)
-        if len(leads) != frames:
-            raise InputError(f"The forecast has {len(leads)} frames, {frames} were announced.")
+        if len(leads) != frames or block is not None:
+            count = f"{len(leads)}" if block is None else f"more than {len(leads)}"
+            raise InputError(f"The forecast has {count} frames, {frames} were announced.")
         init = int(first["init_time"].values[0].astype("datetime64[s]").astype(int))
-        _coordinate(group, first, "lead_time", np.array(leads), units="seconds")
+        # With the dtype xarray decodes it unasked; without, seconds would be plain integers.
+        timedelta = {"units": "seconds", "dtype": "timedelta64[ns]"}
+        _coordinate(group, first, "lead_time", np.array(leads), **timedelta)
         _coordinate(group, first, "valid_time", np.array([leads]) + init, **EPOCH)
-        group.attrs.update(
-            {"weatherdiff": {"format": FORMAT, "version": FORMAT_VERSION}, **(attributes or {})}
-        )
+        # Flat, as netCDF takes no nested attributes when a reader copies them there.
+        own: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        group.attrs.update({**(attributes or {}), **own})
         with warnings.catch_warnings():
             # Consolidated metadata opens in one read; zarr warns that Zarr v3 has no word on it.
             warnings.simplefilter("ignore", UserWarning)
@@ -146,10 +160,10 @@ def open_forecasts(
     opened = []
     for path in paths:
         _check_files(path, hashes=False)
-        opened.append(
-            xr.open_zarr(path, consolidated=True, decode_timedelta=True, chunks={})
-        )
+        opened.append(xr.open_zarr(path, consolidated=True, decode_timedelta=True, chunks={}))
     try:
+        if any(ds.data_vars.keys() != opened[0].data_vars.keys() for ds in opened):
+            raise ValueError("variables differ")  # which concat would fill with NaN
         ds = xr.concat(
             opened, "init_time", data_vars="minimal", coords="minimal", compat="equals",
             join="exact", combine_attrs="drop_conflicts",
@@ -164,6 +178,19 @@ def open_forecasts(
     if LAYOUT not in ds.attrs:
         raise InputError(f"The forecasts in {folder} do not tell the layout of their source.")
     return Layout.from_dict(json.loads(ds.attrs[LAYOUT])).restore(ds)
+
+
+def forecast_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what was written as ``attributes``; files are checked by name and size.
+
+    Raises
+    ------
+    MissingInputError
+        There is no forecast.
+    InputError
+        It is damaged.
+    """
+    return _check_files(Path(path), hashes=False)
 
 
 def verify_forecast(path: str | os.PathLike[str]) -> None:
@@ -187,7 +214,9 @@ def _create(path: Path, first: xr.Dataset, frames: int, member_block: int) -> za
         group.create_array(
             str(name),
             shape=shape,
-            chunks=[min(n, whole.get(str(d), n)) for d, n in zip(values.dims, shape, strict=True)],
+            chunks=tuple(
+                min(n, whole.get(str(d), n)) for d, n in zip(values.dims, shape, strict=True)
+            ),
             dtype=np.float32,
             fill_value=np.nan,
             compressors=CODECS,
@@ -234,28 +263,40 @@ def _write_manifest(path: Path) -> None:
     (path / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n")
 
 
-def _check_files(path: Path, *, hashes: bool) -> None:
+def _check_files(path: Path, *, hashes: bool) -> dict[str, Any]:
+    """Compare with the manifest; return the attributes."""
     if not path.exists():
         raise MissingInputError(f"There is no forecast at {path}.")
     try:
-        manifest = json.loads((path / MANIFEST).read_text())["files"]
+        manifest = {
+            str(name): (entry["bytes"], entry["sha256"])
+            for name, entry in json.loads((path / MANIFEST).read_text())["files"].items()
+        }
     except FileNotFoundError:
         raise InputError(
             f"{path} has no {MANIFEST}: it is not a whole forecast of weatherdiff."
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path / MANIFEST} is damaged: {error}.") from error
-    for name, expected in manifest.items():
+    for name, (size, sha256) in manifest.items():
         file = path / name
         if not file.is_file():
             raise InputError(f"{path} is damaged: {name} is absent.")
-        if file.stat().st_size != expected["bytes"]:
+        if file.stat().st_size != size:
             raise InputError(
-                f"{path} is damaged: {name} has {file.stat().st_size} bytes, {expected['bytes']} "
-                "were written."
+                f"{path} is damaged: {name} has {file.stat().st_size} bytes, {size} were written."
             )
-        if hashes and hashlib.sha256(file.read_bytes()).hexdigest() != expected["sha256"]:
+        if hashes and hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
             raise InputError(f"{path} is damaged: {name} was altered (its SHA-256 differs).")
-    version = json.loads((path / "zarr.json").read_text())["attributes"]["weatherdiff"]["version"]
+    if hashes:
+        found = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+        for name in sorted(found - manifest.keys() - {MANIFEST}):
+            raise InputError(f"{path} is damaged: {name} was not there when it was written.")
+    try:
+        attributes = dict(json.loads((path / "zarr.json").read_text())["attributes"])
+        version = int(attributes["format_version"])
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged: zarr.json ({error}).") from error
     if version > FORMAT_VERSION:
         raise InputError(f"{path} has format version {version}; upgrade weatherdiff.")
+    return attributes

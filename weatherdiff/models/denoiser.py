@@ -208,13 +208,13 @@ class VideoDenoiser(nn.Module):
             if level > 0:
                 skips.append(h)
                 h = self.shrink[level - 1](h)
-            for stage in stages:
+            for stage in stages.children():
                 h = stage(h, embedding, self.frames)
         if self.attention is not None:
             h = self.attention(h)
         for grow, stages in zip(self.grow, self.up, strict=True):
             h = grow(h) + skips.pop()
-            for stage in stages:
+            for stage in stages.children():
                 h = stage(h, embedding, self.frames)
         return self.head(F.silu(h))
 

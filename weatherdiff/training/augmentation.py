@@ -9,6 +9,10 @@ If the anomalies are a Gaussian process, independent copies of it rotated like t
 again, for any linear dynamics; the network sees initial states between, and opposite to, those that
 happened. That weather is not Gaussian is the reason to rotate some samples and not all.
 
+**Amplitude.** A window times :math:`e^{a g}`, :math:`g \sim N(0, 1)`: the same flow, calmer or
+stormier. Linear dynamics allow any factor; a training period of some weeks holds few storms, and
+without this an ensemble is too sure of itself in the first one that it meets.
+
 **Blurred history.** Smooth noise on the history (not on the target, whose reference stays the true
 last frame) keeps the network from knowing a date by its details.
 """
@@ -30,7 +34,7 @@ CELLS = 5  # grid points across which the noise on the history is smooth
 
 
 class Augmentation:
-    """Rotate some windows of a batch into others and blur their history.
+    """Rotate some windows of a batch into others, scale them, and blur their history.
 
     Parameters
     ----------
@@ -38,6 +42,8 @@ class Augmentation:
         Where partners come from.
     rotation : float
         Probability that a window is rotated with a partner.
+    amplitude : float
+        Standard deviation of the logarithm of the factor.
     history_noise : float
         Standard deviation of the noise on the history, in standard deviations of the anomalies.
 
@@ -48,11 +54,20 @@ class Augmentation:
     """
 
     def __init__(
-        self, windows: WindowDataset, *, rotation: float = 0.0, history_noise: float = 0.0
+        self,
+        windows: WindowDataset,
+        *,
+        rotation: float = 0.0,
+        amplitude: float = 0.0,
+        history_noise: float = 0.0,
     ) -> None:
-        if not 0 <= rotation <= 1 or history_noise < 0:
-            raise ValueError(f"rotation {rotation} or history_noise {history_noise} is impossible")
-        self.windows, self.rotation, self.history_noise = windows, rotation, history_noise
+        if not 0 <= rotation <= 1 or min(amplitude, history_noise) < 0:
+            raise ValueError(
+                f"rotation {rotation}, amplitude {amplitude} or history_noise {history_noise} "
+                "is impossible: expected a probability and two standard deviations"
+            )
+        self.windows, self.rotation = windows, rotation
+        self.amplitude, self.history_noise = amplitude, history_noise
         self._by_time_of_day: dict[int, list[int]] = {}
         for row, time in enumerate(np.asarray(windows.windows.init_times) % DAY):
             self._by_time_of_day.setdefault(int(time), []).append(row)
@@ -61,6 +76,10 @@ class Augmentation:
         """Augment a batch with randomness from ``generator``."""
         if self.rotation > 0:
             batch = self._rotate(batch, generator)
+        if self.amplitude > 0:
+            normal = torch.randn((len(batch.target), 1, 1, 1, 1), generator=generator)
+            factor = (self.amplitude * normal).exp().to(batch.target)
+            batch = batch._replace(history=batch.history * factor, target=batch.target * factor)
         if self.history_noise > 0:
             noise = smooth_noise(tuple(batch.history.shape), generator).to(batch.history)
             valid = batch.weights[:, :1] > 0
@@ -75,7 +94,8 @@ class Augmentation:
         candidates = [self._by_time_of_day[int(t) % DAY] for t in batch.init_times]
         rows = [same[int(u * len(same))] for u, same in zip(draw, candidates, strict=True)]
         partner = self.windows.__getitems__(rows)
-        cos, sin = (x[:, None, None, None, None].to(batch.target) for x in (angle.cos(), angle.sin()))
+        angle = angle[:, None, None, None, None].to(batch.target)
+        cos, sin = angle.cos(), angle.sin()
 
         def mix(ours: Tensor, theirs: Tensor) -> Tensor:
             return cos * ours + sin * theirs.to(ours)

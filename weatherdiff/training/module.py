@@ -1,9 +1,8 @@
 """Flow matching of a video denoiser as a Lightning module."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,9 +131,7 @@ class FlowMatchingModule(L.LightningModule):
             batch.target.cpu().numpy(),
             batch.weights.cpu().numpy(),
         )
-        self.log(
-            "val_crps", score, prog_bar=True, batch_size=len(batch.target), sync_dist=True
-        )
+        self.log("val_crps", score, prog_bar=True, batch_size=len(batch.target), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW; no weight decay on biases and gains."""
@@ -157,7 +154,7 @@ class FlowMatchingModule(L.LightningModule):
 
 
 def condition_of(batch: Batch) -> Condition:
-    """What the network is given of a batch."""
+    """Select what the network is given of a batch."""
     return Condition(batch.history, batch.forcings, batch.static)
 
 
@@ -194,7 +191,9 @@ def sample_members(
     ).to(batch.target.device)
     if noise_scale is not None:
         noise = noise * noise_scale[:, :, None, None].to(noise)
-    condition = Condition(*(repeat(x, "b ... -> (b m) ...", m=members) for x in condition_of(batch)))
+    condition = Condition(
+        *(repeat(x, "b ... -> (b m) ...", m=members) for x in condition_of(batch))
+    )
     valid = repeat(batch.weights > 0, "b ... -> (b m) ...", m=members)
     with torch.inference_mode():
         sample = integrate(
