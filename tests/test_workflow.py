@@ -1,0 +1,220 @@
+"""The whole road through the command line, shrunk, on the data in the package and on others."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import weatherdiff
+from weatherdiff.cli import main
+from weatherdiff.data.simulator import BetaPlaneChannel
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+SHRUNK = [
+    "model.size=tiny",
+    "training.steps=8",
+    "training.batch_size=4",
+    "training.warmup=2",
+    "training.validate_every=4",
+    "training.validation_windows=4",
+    "training.validation_members=2",
+    "training.precision=32-true",
+    "training.devices=1",
+    "forecast.members=4",
+    "forecast.steps=1",
+    "threads=1",
+]
+
+
+def call(verb: str, config: Path, *overrides: str) -> int:
+    options = [part for o in (*SHRUNK, *overrides) for part in ("--set", o)]
+    return main([verb, str(config), *options])
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The demo's configuration, run on one variable and few initial times."""
+    output = tmp_path_factory.mktemp("demo")
+    overrides = [
+        f"output={output}",
+        "data.variables=[2m_temperature, surface_downwelling_shortwave_flux]",
+        "forecast.every=100",
+        "forecast.noise={}",
+    ]
+    for verb in ("check", "prepare", "train", "forecast", "evaluate", "report"):
+        assert call(verb, CONFIGS / "demo.yaml", *overrides) == 0, verb
+    return output, overrides
+
+
+def test_the_summary_has_the_agreed_keys(demo: tuple[Path, list[str]]) -> None:
+    summary = json.loads((demo[0] / "summary.json").read_text())
+    assert summary["members"] == 4
+    assert set(summary["seconds"]) == {"prepare", "train", "forecast", "evaluate"}
+    assert set(summary["variables"]) == {"2m_temperature", "surface_downwelling_shortwave_flux"}
+    leads = summary["variables"]["2m_temperature"]
+    assert list(leads) == ["3", "6", "9", "12", "15", "18", "21", "24"]
+    keys = {"crps", "crpss_climatology", "crpss_persistence", "spread_skill_ratio"}
+    assert all(set(row) == keys and np.isfinite(list(row.values())).all() for row in leads.values())
+
+
+def test_forecasts_are_bounded_masked_and_as_agreed(demo: tuple[Path, list[str]]) -> None:
+    forecasts = weatherdiff.open_forecasts(demo[0] / "forecasts")
+    assert forecasts.sizes == {
+        "init_time": 4, "lead_time": 8, "number": 4, "latitude": 22, "longitude": 28
+    }  # fmt: skip
+    sun = forecasts["surface_downwelling_shortwave_flux"]
+    assert float(sun.min()) >= 0
+    assert int(sun.isnull().sum()) == 4 * 8 * 4 * 341
+
+
+def test_the_report_is_one_page_with_pictures(demo: tuple[Path, list[str]]) -> None:
+    page = (demo[0] / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64") >= 8
+    assert "Copernicus" in page
+
+
+def test_a_second_run_makes_nothing_anew(demo: tuple[Path, list[str]]) -> None:
+    output, overrides = demo
+    kept = [output / "model" / "weights.safetensors", *output.glob("forecasts/*.zarr/zarr.json")]
+    before = [path.stat().st_mtime_ns for path in kept]
+    assert call("run", CONFIGS / "demo.yaml", *overrides) == 0
+    assert [path.stat().st_mtime_ns for path in kept] == before
+
+
+def test_other_settings_than_those_of_the_store_are_refused(
+    demo: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, overrides = demo
+    assert call("prepare", CONFIGS / "demo.yaml", *overrides, "window.step=6h") == 78
+    assert "other settings" in capsys.readouterr().err
+    assert call("train", CONFIGS / "demo.yaml", *overrides) == 78
+    assert not list(output.glob(".*partial"))
+
+
+def test_daily_pressure_config_runs_on_other_files(tmp_path: Path) -> None:
+    """Another grid (regional, latitudes falling, 0..360), step and variable, in many files."""
+    rng = np.random.default_rng(3)
+    time = np.arange("2001-01-01", "2002-12-31", dtype="datetime64[D]").astype("datetime64[ns]")
+    walk = np.zeros((time.size, 7, 9))
+    for t in range(1, time.size):
+        walk[t] = 0.8 * walk[t - 1] + 300 * rng.normal(size=(7, 9))
+    ds = xr.Dataset(
+        {"slp": (("time", "lat", "lon"), 101_325 + walk, {"units": "Pa"})},
+        {"time": time, "lat": np.linspace(65, 35, 7), "lon": np.arange(300.0, 345, 5)},
+    )
+    (tmp_path / "slp").mkdir()
+    for year, part in ds.groupby("time.year"):
+        part.to_netcdf(tmp_path / "slp" / f"{year}.nc")
+    overrides = [
+        f"output={tmp_path / 'run'}",
+        f"data.source={tmp_path}/slp/*.nc",
+        "splits.training=[2001-01-01, 2002-06-30]",
+        "splits.validation=[2002-07-03, 2002-08-31]",
+        "splits.test=[2002-09-03, 2002-12-30]",
+        "forecast.every=30",
+    ]
+    assert call("check", CONFIGS / "daily_pressure.yaml", *overrides) == 0
+    assert not (tmp_path / "run").exists()
+    for verb in ("prepare", "train", "forecast", "report"):
+        assert call(verb, CONFIGS / "daily_pressure.yaml", *overrides) == 0, verb
+    given_back = weatherdiff.open_forecasts(tmp_path / "run" / "forecasts", layout="source")
+    np.testing.assert_array_equal(given_back["lat"], ds["lat"])
+    np.testing.assert_array_equal(given_back["lon"], ds["lon"])
+    assert given_back["slp"].attrs["units"] == "Pa"
+
+
+def test_era5_weatherbench2_config_runs_on_an_imitation_of_its_store(tmp_path: Path) -> None:
+    channel = BetaPlaneChannel(shape=(12, 24))
+    simulated = channel.simulate(150, seed=1, start="2019-12-20").load()
+    level = np.array([500, 700, 850])
+    grid = {"latitude": simulated["latitude"], "longitude": simulated["longitude"]}
+    ds = xr.Dataset(coords={"time": simulated["time"], "level": level, **grid})
+    flow = {
+        "geopotential": ("m**2 s**-2", 5e4),
+        "temperature": ("K", 270),
+        "specific_humidity": ("kg kg**-1", 0.005),
+        "u_component_of_wind": ("m s**-1", 5),
+        "v_component_of_wind": ("m s**-1", 0),
+    }
+    base = simulated["u_component_of_wind"] / simulated["u_component_of_wind"].std()
+    for name, (units, mean) in flow.items():
+        layers = [(mean * (1 + 0.05 * k) + (mean or 5) * 0.02 * base) for k in range(3)]
+        ds[name] = xr.concat(layers, "level").transpose("time", "level", ...).astype("float32")
+        ds[name].attrs = {"units": units}
+    surface = {"2m_temperature": ("K", 280), "mean_sea_level_pressure": ("Pa", 101_000)}
+    wind = {f"10m_{x}_component_of_wind": ("m s**-1", 3) for x in "uv"}
+    for name, (units, mean) in {**surface, **wind}.items():
+        ds[name] = (mean * (1 + 0.01 * base)).astype("float32")
+        ds[name].attrs = {"units": units}
+    # WeatherBench 2 stores longitude before latitude
+    ds.transpose("time", "level", "longitude", "latitude").drop_encoding().to_zarr(
+        tmp_path / "era5.zarr", zarr_format=2, consolidated=True
+    )
+    overrides = [
+        f"output={tmp_path / 'run'}",
+        f"data.source={tmp_path / 'era5.zarr'}",
+        "splits.training=[2019-12-20, 2020-01-10]",
+        "splits.validation=[2020-01-12, 2020-01-16]",
+        "splits.test=[2020-01-18, 2020-01-25]",
+        "forecast.lead_time=36h",
+        "forecast.every=10",
+        "forcings=[time_of_day, toa_solar_radiation]",
+    ]
+    for verb in ("prepare", "train", "forecast", "evaluate"):
+        assert call(verb, CONFIGS / "era5_weatherbench2.yaml", *overrides) == 0, verb
+    forecasts = weatherdiff.open_forecasts(tmp_path / "run" / "forecasts")
+    assert forecasts["geopotential"].sizes["level"] == 3
+    assert forecasts.sizes["lead_time"] == 6  # beyond the block of four
+
+
+def test_every_configuration_is_run_by_a_test() -> None:
+    tested = {"demo", "daily_pressure", "era5_weatherbench2"}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == tested
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["train"], 78, "config"),
+        (["nonsense"], 78, "invalid choice"),
+        (["check", "absent.yaml"], 66, "no configuration"),
+    ],
+)
+def test_exit_codes_of_wrong_usage(
+    arguments: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        found = main(arguments)
+    except SystemExit as stop:
+        found = int(stop.code or 0)
+    assert found == code
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("content", "code"), [(None, 66), (b"CDF\x01 cut", 65)])
+def test_exit_codes_of_missing_and_damaged_input(
+    tmp_path: Path, content: bytes | None, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "x.nc"
+    if content is not None:
+        source.write_bytes(content)
+    output = tmp_path / "run"
+    overrides = [f"output={output}", f"data.source={source}", "data.variables=null"]
+    assert call("prepare", CONFIGS / "demo.yaml", *overrides) == code
+    assert "x.nc" in capsys.readouterr().err
+    assert not output.exists() or not list(output.iterdir())
+
+
+def test_help_loads_neither_torch_nor_xarray() -> None:
+    code = (
+        "import sys\nfrom weatherdiff.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'xarray', 'lightning', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "exit codes" in done.stdout
