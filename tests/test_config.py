@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+import weatherdiff
 from weatherdiff.config import Config, load_config
 from weatherdiff.errors import ConfigError, MissingInputError
 
@@ -46,6 +47,16 @@ def test_a_minimal_configuration_has_working_defaults(tmp_path: Path) -> None:
         (MINIMAL.replace("2001-12-31", "2001-13-31"), "Not a date"),
         ("- a list", "mapping"),
         ("a: [", "Not YAML"),
+        ("? [a, b]\n: 1", "line 1: not a key"),
+        ("", "mapping"),
+        (MINIMAL + "model: {size: tiny, size: tiny}\n", "line 14: the key 'size' is there already"),
+        (MINIMAL.replace("lead_time: 24h", "lead_time: 27h"), "27h is not a multiple of .* 6h"),
+        (MINIMAL.replace("lead_time: 24h", "lead_time: soon"), "Not a time step: 'soon'"),
+        (MINIMAL + "  init_times: [2001-10-01T06, noon]\n", "Not a time: 'noon'"),
+        (MINIMAL + "forcings: [time_of_dya]\n", "unknown forcing 'time_of_dya'; known are"),
+        (MINIMAL.replace("step: 6h", "step: 6 parsecs"), "Not a time step"),
+        (MINIMAL + "training: {steps: many}\n", "training.steps: .*integer"),
+        (MINIMAL + "zzz: 1\n", "unknown key 'zzz'; known are output, data"),
         ("x: !!python/object/apply:os.system ['true']", "Not YAML"),
     ],
 )
@@ -64,10 +75,19 @@ def test_an_absent_configuration_is_missing_input(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("written", "read"),
-    [("12:00", "12:00"), ("0600", "0600"), ("no", "no"), ("2018-07-20", "2018-07-20")],
+    [
+        ("12:00", "12:00"),
+        ("0600", "0600"),
+        ("0o17", "0o17"),
+        ("no", "no"),
+        ("On", "On"),
+        ("2018-07-20", "2018-07-20"),
+        ("2018-07-20T06:00", "2018-07-20T06:00"),
+        ("~", None),
+    ],
 )
 def test_scalars_that_yaml_1_1_changes_stay_what_was_written(
-    tmp_path: Path, written: str, read: str
+    tmp_path: Path, written: str, read: str | None
 ) -> None:
     config = load(tmp_path, MINIMAL + f"report:\n  title: {written}\n")
     assert config.report.title == read
@@ -81,5 +101,24 @@ def test_1e_3_is_a_number(tmp_path: Path) -> None:
 def test_overrides_replace_and_add_keys(tmp_path: Path) -> None:
     config = load(tmp_path, MINIMAL, "training.steps=7", "window.frames=5")
     assert (config.training.steps, config.window.frames) == (7, 5)
+    config = load(tmp_path, MINIMAL, "forecast.init_times=[2001-10-01T06:00, 2001-10-02]")
+    assert config.forecast.init_times == ["2001-10-01T06:00", "2001-10-02"]
     with pytest.raises(ConfigError, match=r"section\.key=value"):
         load(tmp_path, MINIMAL, "training.steps")
+    with pytest.raises(ConfigError, match="output is not a section"):
+        load(tmp_path, MINIMAL, "output.folder=x")
+    with pytest.raises(ConfigError, match="did you mean 'steps'"):
+        load(tmp_path, MINIMAL, "training.step=7")
+
+
+def test_a_configuration_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"output: caf\xe9")
+    with pytest.raises(ConfigError, match="not text in UTF-8"):
+        load_config(path)
+
+
+def test_the_demo_of_the_package_is_the_one_in_configs() -> None:
+    package = Path(weatherdiff.__file__).parent
+    shipped = package / "data" / "sample" / "demo.yaml"
+    assert shipped.read_text() == (package.parent / "configs" / "demo.yaml").read_text()

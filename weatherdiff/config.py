@@ -254,7 +254,11 @@ def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None
     path = Path(path)
     if not path.is_file():
         raise MissingInputError(f"There is no configuration at {path}.")
-    content = _parse_yaml(path.read_text(), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not text in UTF-8: {error}.") from None
+    content = _parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no configuration: a mapping of keys was expected.")
     for override in overrides or []:
@@ -289,6 +293,8 @@ for _tag, _pattern, _starts in (
 def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: dict[Any, int] = {}
     for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise ConfigError(f"{key.start_mark.name}, line {key.start_mark.line + 1}: not a key.")
         name = loader.construct_object(key)
         if name in seen:
             raise ConfigError(

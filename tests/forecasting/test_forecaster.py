@@ -512,8 +512,39 @@ def test_impossible_requests_are_refused(
     assert error.value.exit_code == 78
 
 
+def test_wider_initial_noise_gives_one_channel_a_wider_ensemble(
+    forecaster: Forecaster, small_analyses: xr.Dataset
+) -> None:
+    for weights in forecaster.network.parameters():  # noise becomes tendency, of its own scale
+        torch.nn.init.zeros_(weights)
+    wide = replace(FP32, noise={"geopotential_850": (3.0, 2.0)})
+    plain, wider = (
+        _forecast(forecaster, small_analyses, sampling=sampling).std("number").isel(init_time=0)
+        for sampling in (FP32, wide)
+    )
+    ratio = (wider / plain)["geopotential"].mean(("latitude", "longitude"))
+    np.testing.assert_allclose(ratio.sel(level=850), [3, 2.5, 2], rtol=0.01)
+    np.testing.assert_allclose(ratio.sel(level=500), 1, rtol=1e-6)
+    xr.testing.assert_equal(wider["2m_temperature"], plain["2m_temperature"])
+
+
+def test_noise_of_an_unknown_channel_is_refused_at_the_call(
+    forecaster: Forecaster, small_analyses: xr.Dataset
+) -> None:
+    sampling = Sampling(noise={"geopotential_700": (1.0, 2.0)})
+    with pytest.raises(ConfigError, match=r"no channel 'geopotential_700'.*geopotential_500"):
+        forecaster.rollout(small_analyses, init_time=INIT, frames=1, members=2, sampling=sampling)
+
+
 @pytest.mark.parametrize(
-    "options", [{"sampler": "rk4"}, {"precision": "fp8"}, {"steps": 0}, {"member_block": 0}]
+    "options",
+    [
+        {"sampler": "rk4"},
+        {"precision": "fp8"},
+        {"steps": 0},
+        {"member_block": 0},
+        {"noise": {"a": (1.0, 0.0)}},
+    ],
 )
 def test_impossible_sampling_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

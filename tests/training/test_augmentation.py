@@ -62,6 +62,22 @@ def test_the_probability_leaves_some_windows_untouched(
     assert 0.3 < touched / 400 < 0.5
 
 
+def test_the_amplitude_scales_whole_windows_by_factors_around_one(
+    batch: Batch, small_windows: dict[str, WindowDataset]
+) -> None:
+    augment = Augmentation(small_windows["training"], amplitude=0.3)
+    logarithms = []
+    for n in range(40):
+        scaled = augment(batch, keyed_generator(n))
+        for row in range(len(batch.target)):
+            own, new = _all(batch, row), _all(scaled, row)
+            factor = (own @ new) / (own @ own)
+            torch.testing.assert_close(new, factor * own)
+            logarithms.append(float(factor.log()))
+    assert torch.tensor(logarithms).mean() == pytest.approx(0, abs=0.06)
+    assert torch.tensor(logarithms).std() == pytest.approx(0.3, abs=0.04)
+
+
 def test_noise_blurs_the_history_where_there_are_data_and_nothing_else(
     batch: Batch, small_windows: dict[str, WindowDataset]
 ) -> None:
@@ -92,7 +108,9 @@ def test_smooth_noise_is_smooth_and_independent_between_fields() -> None:
     assert abs((noise[:-1] * noise[1:]).mean()) < 0.05
 
 
-@pytest.mark.parametrize("options", [{"rotation": 1.2}, {"rotation": -0.1}, {"history_noise": -1}])
+@pytest.mark.parametrize(
+    "options", [{"rotation": 1.2}, {"rotation": -0.1}, {"amplitude": -1}, {"history_noise": -1}]
+)
 def test_impossible_options_are_refused(
     small_windows: dict[str, WindowDataset], options: dict[str, float]
 ) -> None:

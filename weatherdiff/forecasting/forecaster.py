@@ -241,9 +241,11 @@ class Forecaster:
         """
         if members < 1 or frames < 1:
             raise ConfigError(f"members ({members}) and frames ({frames}) must be at least 1.")
+        sampling = sampling or Sampling()
+        self._noise_scale(sampling)  # refuses what it does not know before anything is read
         init = parse_time(init_time)
         history = self.initial_state(ds, init)
-        return self._blocks(history, init, frames, members, seed, sampling or Sampling(), progress)
+        return self._blocks(history, init, frames, members, seed, sampling, progress)
 
     def frames_until(self, lead_time: str | np.timedelta64) -> int:
         """Count the frames up to a lead time.
