@@ -8,7 +8,7 @@ import xarray as xr
 
 from weatherdiff.evaluation.aggregate import merge_statistics, scores_from
 from weatherdiff.evaluation.baselines import Reference
-from weatherdiff.evaluation.comparison import compare
+from weatherdiff.evaluation.matching import compare
 
 __all__ = ["evaluate", "statistics"]
 
