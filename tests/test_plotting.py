@@ -19,7 +19,7 @@ from weatherdiff.plotting import (
     plot_spectrum,
     zonal_power,
 )
-from weatherdiff.plotting.maps import _coastlines
+from weatherdiff.plotting.geography import coastlines
 
 HOUR = np.timedelta64(3_600_000_000_000, "ns")
 UK_LATITUDE = np.arange(50.25, 55, 0.5)
@@ -191,7 +191,7 @@ def test_masked_cells_and_missing_observations_stay_grey():
 def test_the_edge_of_the_valid_cells_is_drawn_where_there_is_no_coastline(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.delenv("CARTOPY_DATA_DIR", raising=False)
-    _coastlines.cache_clear()
+    coastlines.cache_clear()
     figure = plot_forecast_maps(*make_case(), variable="surface_pressure")
     segments = np.concatenate([c.get_segments() for c in figure.axes[0].collections[1:]])
     within = segments[np.abs(segments[:, 0, 0]) < 180]
@@ -212,7 +212,7 @@ def test_a_stored_coastline_is_drawn_in_every_convention_of_longitude(monkeypatc
         writer.line([[[-5.0, 50.0], [-4.0, 52.0], [-3.0, 54.0]], [[1.0, 51.0], [2.0, 52.0]]])
         writer.record("two parts of one shape")
     monkeypatch.setenv("CARTOPY_DATA_DIR", str(tmp_path))
-    _coastlines.cache_clear()
+    coastlines.cache_clear()
     forecast, observation = make_case()
     eastern = [data.assign_coords(longitude=UK_LONGITUDE + 360) for data in (forecast, observation)]
     try:
@@ -227,7 +227,7 @@ def test_a_stored_coastline_is_drawn_in_every_convention_of_longitude(monkeypatc
             assert len(starts) == 6  # two parts, thrice
             assert panel.get_xlim()[0] == pytest.approx(west - 5)
     finally:
-        _coastlines.cache_clear()
+        coastlines.cache_clear()
 
 
 def test_a_single_member_has_an_error_but_neither_mean_nor_spread():

@@ -17,13 +17,16 @@ __all__ = [
     "SPREAD_SKILL_BAND",
     "DisplayUnits",
     "FieldStyle",
+    "color_of",
     "degrees_east",
     "degrees_north",
     "display_units",
     "field_style",
     "format_time",
+    "include",
     "lead_axis",
     "lead_labels",
+    "line_colors",
     "map_step",
     "title_of",
 ]
@@ -39,6 +42,8 @@ COLORS = {
     "masked": "#D9D9D9",
 }
 
+_DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
 # Spread-skill ratios that a report does not complain about.
 SPREAD_SKILL_BAND = (0.8, 1.2)
 
@@ -46,6 +51,30 @@ SPREAD_SKILL_BAND = (0.8, 1.2)
 _LONGEST_IN_HOURS = 120.0
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def color_of(name: str) -> str:
+    """Colour of a forecast, reference or part by its name; pink if it has none of its own."""
+    return COLORS.get(name, COLORS["other"])
+
+
+def line_colors(count: int, *, ordered: bool) -> list[str]:
+    """Colours for ``count`` lines, from dark to light where their order means something.
+
+    Examples
+    --------
+    >>> line_colors(2, ordered=False)
+    ['#0072B2', '#D55E00']
+    >>> len(set(line_colors(12, ordered=True)))
+    12
+    """
+    if not ordered and count <= len(_DISTINCT):
+        return list(_DISTINCT[:count])
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    # The palest end is left out: it cannot be seen on white.
+    return [to_hex(colormaps["viridis"](share)) for share in np.linspace(0, 0.88, count)]
 
 
 @dataclass(frozen=True)
@@ -58,6 +87,11 @@ class DisplayUnits:
     def axis_label(self, quantity: str) -> str:
         """``quantity [unit]``, or the quantity alone where the unit is unknown."""
         return f"{quantity} [{self.label}]".lstrip() if self.label else quantity
+
+    @property
+    def squared(self) -> str:
+        """The unit's square in print; empty where the unit is unknown."""
+        return f"({self.label})²" if " " in self.label else f"{self.label}²" * bool(self.label)
 
 
 _CUSTOMARY = {
@@ -188,6 +222,12 @@ def lead_axis(axes: Axes, lead_hours: npt.NDArray[np.float64]) -> npt.NDArray[np
     axes.xaxis.set_major_locator(MultipleLocator(_step(steps, leads.max(), count=8)))
     axes.set_xlabel("lead time [days]" if in_days else "lead time [hours]")
     return leads
+
+
+def include(axes: Axes, low: float, high: float) -> None:
+    """Widen the vertical axis to hold ``low`` and ``high``, so that small departures look small."""
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(min(bottom, low), max(top, high))
 
 
 def degrees_north(latitude: float, _position: int | None = None) -> str:

@@ -12,15 +12,16 @@ from weatherdiff.errors import InputError
 from weatherdiff.plotting.appearance import (
     COLORS,
     SPREAD_SKILL_BAND,
+    color_of,
     display_units,
+    include,
     lead_axis,
     lead_labels,
     title_of,
 )
-from weatherdiff.plotting.selection import hours, pick_leads
+from weatherdiff.plotting.selection import hours, of_variable, one_stratum, pick_leads
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["plot_rank_histogram", "plot_scores", "reference_names"]
@@ -31,24 +32,30 @@ def reference_names(scores: xr.Dataset) -> list[str]:
     return [str(name).removeprefix("crpss_") for name in scores if str(name).startswith("crpss_")]
 
 
-def plot_scores(scores: xr.Dataset, *, variable: str) -> Figure:
+def plot_scores(scores: xr.Dataset, *, variable: str, region: str | None = None) -> Figure:
     """CRPS, skill, error with spread, and their ratio against lead time.
 
     Parameters
     ----------
-    scores : (variable, lead_time[, ...])
+    scores : (variable, [region,] lead_time[, ...])
         What :func:`weatherdiff.evaluation.evaluate` returns.
     variable : str
         Channel label.
+    region : str, optional
+        Default: the first.
 
     Raises
     ------
     InputError
-        The scores have no such channel.
+        The scores have no such channel or region.
+
+    See Also
+    --------
+    plot_scores_by : Regions or seasons in one picture.
     """
     from matplotlib.figure import Figure
 
-    scores = _of_variable(scores, variable)
+    scores, where = one_stratum(of_variable(scores, variable), region=region)
     units = display_units(str(scores["units"].values) if "units" in scores.coords else None)
     lead_hours = hours(scores["lead_time"].values)
     references = reference_names(scores)
@@ -61,11 +68,11 @@ def plot_scores(scores: xr.Dataset, *, variable: str) -> Figure:
 
     style = {"marker": "o", "markersize": 3.5}
     crps.plot(
-        leads, scores["crps"] * units.factor, label="ensemble", color=_color("ensemble"), **style
+        leads, scores["crps"] * units.factor, label="ensemble", color=color_of("ensemble"), **style
     )
     skill.axhline(0, color="0.3", linewidth=0.8)
     for name in references:
-        color = _color(name)
+        color = color_of(name)
         crps.plot(leads, scores[f"crps_{name}"] * units.factor, label=name, color=color, **style)
         skill.plot(leads, scores[f"crpss_{name}"], label=f"against {name}", color=color, **style)
     crps.set_ylim(bottom=0)
@@ -78,7 +85,7 @@ def plot_scores(scores: xr.Dataset, *, variable: str) -> Figure:
         leads,
         scores["rmse"] * units.factor,
         label="RMSE of the mean",
-        color=_color("observation"),
+        color=color_of("observation"),
         **style,
     )
     spread = scores["spread_skill_ratio"] * scores["rmse"]  # with the factor of the ratio
@@ -86,7 +93,7 @@ def plot_scores(scores: xr.Dataset, *, variable: str) -> Figure:
         leads,
         spread * units.factor,
         label="spread, corrected for ensemble size",
-        color=_color("ensemble"),
+        color=color_of("ensemble"),
         **style,
     )
     error.set_ylim(bottom=0)
@@ -96,14 +103,14 @@ def plot_scores(scores: xr.Dataset, *, variable: str) -> Figure:
     low, high = SPREAD_SKILL_BAND
     ratio.axhspan(low, high, color=COLORS["mean"], alpha=0.12, label=f"{low:g} to {high:g}")
     ratio.axhline(1, color="0.3", linewidth=0.8)
-    ratio.plot(leads, scores["spread_skill_ratio"], color=_color("ensemble"), **style)
-    _include(ratio, 0.5, 1.5)
+    ratio.plot(leads, scores["spread_skill_ratio"], color=color_of("ensemble"), **style)
+    include(ratio, 0.5, 1.5)
     ratio.set_title("Spread-skill ratio (below 1: too confident)", loc="left", fontsize=11)
     ratio.set_ylabel("spread / RMSE")
     for axes in (crps, skill, error, ratio):
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=9)
-    figure.suptitle(title_of(variable).capitalize(), x=0.01, ha="left")
+    figure.suptitle(f"{title_of(variable).capitalize()}{where}", x=0.01, ha="left")
     return figure
 
 
@@ -112,6 +119,7 @@ def plot_rank_histogram(
     *,
     variable: str,
     lead_times: Sequence[np.timedelta64] | None = None,
+    region: str | None = None,
     effective_sample_size: float | None = None,
 ) -> Figure:
     """How often the observation took each rank among the members, one panel a lead time.
@@ -127,6 +135,8 @@ def plot_rank_histogram(
         Channel label.
     lead_times : sequence of timedelta64, optional
         Default: four evenly spaced ones.
+    region : str, optional
+        Default: the first.
     effective_sample_size : float, optional
         Number of independent observations behind the frequencies; neighbouring cells and
         successive forecasts are not independent. Draws the band that holds 95 % of a flat
@@ -135,11 +145,11 @@ def plot_rank_histogram(
     Raises
     ------
     InputError
-        Unknown channel or lead time, or scores without a rank histogram.
+        Unknown channel, region or lead time, or scores without a rank histogram.
     """
     from matplotlib.figure import Figure
 
-    scores = _of_variable(scores, variable)
+    scores, where = one_stratum(of_variable(scores, variable), region=region)
     if "rank_histogram" not in scores:
         raise InputError("the scores hold no rank_histogram.")
     histogram = scores["rank_histogram"].transpose("lead_time", "rank")
@@ -160,24 +170,7 @@ def plot_rank_histogram(
         panel.set_xlabel("rank of the observation")
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_xlim(-0.6, ranks.size - 0.4)
-    _include(panels[0], 0, 2 * uniform)
+    include(panels[0], 0, 2 * uniform)
     panels[0].set_ylabel("relative frequency")
-    figure.suptitle(f"{title_of(variable).capitalize()}: rank histogram", x=0.01, ha="left")
+    figure.suptitle(f"{title_of(variable).capitalize()}{where}: rank histogram", x=0.01, ha="left")
     return figure
-
-
-def _of_variable(scores: xr.Dataset, variable: str) -> xr.Dataset:
-    labels = [str(label) for label in scores["variable"].values]
-    if variable not in labels:
-        raise InputError(f"no scores of {variable!r}, only of {', '.join(labels)}.")
-    return scores.isel(variable=labels.index(variable))
-
-
-def _color(name: str) -> str:
-    return COLORS.get(name, COLORS["other"])
-
-
-def _include(axes: Axes, low: float, high: float) -> None:
-    """Widen the vertical axis to hold ``low`` and ``high``, so that small departures look small."""
-    bottom, top = axes.get_ylim()
-    axes.set_ylim(min(bottom, low), max(top, high))

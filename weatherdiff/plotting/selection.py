@@ -10,6 +10,7 @@ import xarray as xr
 
 from weatherdiff.errors import DimensionError, InputError, UnitsError
 from weatherdiff.grid import Grid
+from weatherdiff.plotting.appearance import title_of
 
 __all__ = [
     "channel",
@@ -19,9 +20,15 @@ __all__ = [
     "hours",
     "nearest_cell",
     "observed_at",
+    "of_variable",
+    "one_stratum",
     "pick_leads",
     "single_init",
+    "strata",
 ]
+
+# Dimensions that part the scores; a picture shows one value of each, or compares those of one.
+_STRATA = ("region", "season", "month", "hour")
 
 
 def channel_labels(dataset: xr.Dataset) -> list[str]:
@@ -114,6 +121,74 @@ def single_init(forecast: xr.DataArray) -> xr.DataArray:
             f"{', '.join(sorted(expected))}."
         )
     return forecast.transpose("lead_time", "number", "latitude", "longitude")
+
+
+def of_variable(scores: xr.Dataset, variable: str) -> xr.Dataset:
+    """Scores of one channel.
+
+    Raises
+    ------
+    InputError
+        The scores have no such channel.
+    """
+    labels = [str(label) for label in scores["variable"].values]
+    if variable not in labels:
+        raise InputError(f"no scores of {variable!r}, only of {', '.join(labels)}.")
+    return scores.isel(variable=labels.index(variable))
+
+
+def strata(scores: xr.Dataset) -> list[str]:
+    """Dimensions that part the scores into several regions, seasons, months or hours.
+
+    Examples
+    --------
+    >>> crps = xr.DataArray(np.ones((2, 1)), {"region": ["all", "tropics"]}, ("region", "lead"))
+    >>> strata(xr.Dataset({"crps": crps}))
+    ['region']
+    """
+    return [name for name in _STRATA if scores.sizes.get(name, 1) > 1]
+
+
+def one_stratum(scores: xr.Dataset, *, region: str | None = None) -> tuple[xr.Dataset, str]:
+    """Take one region and the first season, month or hour, where the scores are parted so.
+
+    Parameters
+    ----------
+    scores : ([region,] [season | month | hour,] ...)
+        Scores or a comparison.
+    region : str, optional
+        Default: the first.
+
+    Returns
+    -------
+    Dataset
+        Without those dimensions.
+    str
+        What was taken of several, such as ``", tropics, season DJF"``; empty if nothing was.
+
+    Raises
+    ------
+    InputError
+        The scores have no such region.
+    """
+    words = ""
+    if region is not None:
+        offered = scores["region"].values.reshape(-1) if "region" in scores.coords else ["all"]
+        names = [str(name) for name in offered]
+        if region not in names:
+            raise InputError(f"no scores of region {region!r}, only of {', '.join(names)}.")
+        if "region" in scores.dims:
+            position = names.index(region)
+            words = f", {title_of(region)}" if len(names) > 1 else ""
+            scores = scores.isel(region=position)
+    for dim in _STRATA:
+        if dim in scores.dims:
+            taken = scores.isel({dim: 0})
+            if scores.sizes[dim] > 1:
+                value = title_of(str(taken[dim].values))
+                words += f", {value}" if dim == "region" else f", {dim} {value}"
+            scores = taken
+    return scores, words
 
 
 def evenly_spaced(size: int, count: int) -> list[int]:

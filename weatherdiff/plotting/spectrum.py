@@ -10,10 +10,10 @@ import xarray as xr
 
 from weatherdiff.errors import InputError
 from weatherdiff.grid import Grid
-from weatherdiff.plotting.appearance import COLORS, display_units, lead_labels, title_of
+from weatherdiff.plotting.appearance import display_units, title_of
+from weatherdiff.plotting.power import draw_power
 from weatherdiff.plotting.selection import (
     forecast_and_observation,
-    hours,
     observed_at,
     pick_leads,
     single_init,
@@ -122,50 +122,18 @@ def plot_spectrum(
     --------
     zonal_power : What is drawn.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
     members, truth = forecast_and_observation(forecast, observation, variable)
     grid = Grid.from_dataset(members)
     leads = pick_leads(members, lead_times)
     units = display_units(members.attrs.get("units"))
     power = _mean_power(members.sel(lead_time=leads), truth) * units.factor**2
 
-    figure = Figure(figsize=(2.6 * leads.size + 0.6, 4.6), layout="constrained")
-    axes = figure.subplots(
-        2, leads.size, sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2)
+    return draw_power(
+        power,
+        units=units,
+        xlabel="waves around the globe" if grid.is_periodic else "waves across the area",
+        title=f"{title_of(variable).capitalize()}: zonal power",
     )
-    labels = lead_labels(hours(leads.values))
-    extent = "around the globe" if grid.is_periodic else "across the area"
-    for index, (top, bottom) in enumerate(axes.T):
-        at_lead = power.isel(lead_time=index)
-        wavenumber = at_lead["wavenumber"]
-        for name, color, width in (
-            ("observation", COLORS["observation"], 2.0),
-            ("members", COLORS["ensemble"], 1.5),
-            ("ensemble mean", COLORS["mean"], 1.5),
-        ):
-            label = name if index == 0 else None
-            top.loglog(wavenumber, at_lead[name], color=color, linewidth=width, label=label)
-            ratio = at_lead[name] / at_lead["observation"]
-            bottom.loglog(wavenumber, ratio, color=color, linewidth=width)
-        top.set_title(labels[index], fontsize=11)
-        bottom.set_xlabel(f"waves {extent}")
-        for panel in (top, bottom):
-            panel.grid(color="0.9", linewidth=0.6)
-    low, high = axes[1, 0].get_ylim()
-    # At least a factor of two each way; the mean of a long forecast may leave at the bottom.
-    axes[1, 0].set_ylim(max(min(low, 0.4), 0.03), max(high, 2.5))
-    for axis in (axes[1, 0].xaxis, axes[1, 0].yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_formatter(NullFormatter())
-    squared = f"({units.label})²" if " " in units.label else f"{units.label}²"
-    axes[0, 0].set_ylabel(f"power [{squared}]" if units.label else "power")
-    axes[1, 0].set_ylabel("ratio to observation")
-    figure.suptitle(f"{title_of(variable).capitalize()}: zonal power", x=0.01, ha="left")
-    figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=9)
-    return figure
 
 
 def _mean_power(members: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
