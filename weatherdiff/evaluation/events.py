@@ -1,0 +1,246 @@
+"""Events: a variable above or below a threshold, fixed or varying with place and season."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from weatherdiff.errors import DimensionError, GridMismatchError, InputError, UnitsError
+from weatherdiff.grid import Grid
+
+__all__ = ["Event", "check_events", "season_and_hour"]
+
+# Of a climatological threshold; the first two may be absent.
+_FIELD_DIMS = ("dayofyear", "hour", "latitude", "longitude")
+_DAYS_OF_YEAR = 365
+_NANOSECONDS = 3_600_000_000_000  # an hour
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """A variable above, or below, a threshold.
+
+    Parameters
+    ----------
+    variable : str
+        Label of the channel: the variable's name, or ``name_level``.
+    threshold : float or xr.DataArray
+        In the variable's unit. A field is over ``([dayofyear], [hour], latitude, longitude)``,
+        such as :func:`~weatherdiff.evaluation.climatological_percentile` gives; ``dayofyear`` is
+        1..365 (the last day of a leap year counts with the one before), ``hour`` the time of day
+        in hours. Where it is NaN there is no event to forecast. A lazy field is read whenever
+        thresholds are asked for: compute it, or store it and open it, first.
+    above : bool
+        Whether the event is a value greater than the threshold, or one less than it. A value equal
+        to the threshold is in neither.
+    label : str, optional
+        Name in the results, such as ``"2m_temperature>303.15"``, which is made up unless given.
+        Events of several variables may share one, such as ``"above_p90"``.
+
+    Raises
+    ------
+    DimensionError
+        The field has other dimensions or lacks a coordinate.
+    InputError
+        The threshold is not finite, a day of the year or hour is out of range or occurs twice, or
+        a field has no label.
+
+    Examples
+    --------
+    >>> heat = Event("2m_temperature", 303.15)
+    >>> heat.label
+    '2m_temperature>303.15'
+    >>> grid = Grid(np.array([40.0, 50.0]), np.array([0.0, 10.0, 20.0]))
+    >>> heat.thresholds(np.array(["2020-07-01T12"], "datetime64[ns]"), grid).shape
+    (1, 2, 3)
+    """
+
+    variable: str
+    threshold: float | xr.DataArray
+    above: bool = True
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.threshold, xr.DataArray):
+            _check_field(self.threshold)
+            if not self.label:
+                raise InputError(
+                    f"the event of {self.variable} with a threshold field needs a label."
+                )
+        elif not np.isfinite(self.threshold):
+            raise InputError(f"the threshold of {self.variable} is {self.threshold}.")
+        elif not self.label:
+            sign = ">" if self.above else "<"
+            object.__setattr__(self, "label", f"{self.variable}{sign}{self.threshold:.10g}")
+
+    @property
+    def units(self) -> str:
+        """Unit the threshold states, empty if it states none."""
+        if isinstance(self.threshold, xr.DataArray):
+            return str(self.threshold.attrs.get("units", ""))
+        return ""
+
+    def thresholds(
+        self, valid_times: npt.NDArray[np.datetime64], grid: Grid
+    ) -> npt.NDArray[np.floating]:
+        """Thresholds at given times on a grid.
+
+        Parameters
+        ----------
+        valid_times : (...)
+            Times the event is forecast for, ``datetime64``.
+        grid : Grid
+            The forecasts' grid, latitude in either order.
+
+        Returns
+        -------
+        (..., latitude, longitude)
+            Thresholds, read-only; what does not vary in time takes no memory for it.
+
+        Raises
+        ------
+        GridMismatchError
+            The field is on another grid.
+        InputError
+            The field has no thresholds for the hour or day of year of a valid time.
+        """
+        valid_times = np.asarray(valid_times)
+        shape = (*valid_times.shape, *grid.shape)
+        if not isinstance(self.threshold, xr.DataArray):
+            return np.broadcast_to(np.float64(self.threshold), shape)
+        field = _on(self.threshold, grid, self.label)
+        days, hours = season_and_hour(valid_times)
+        wanted = {
+            name: self._positions(name, values.ravel())
+            for name, values in (("dayofyear", days), ("hour", hours))
+            if name in field.dims
+        }
+        if not wanted:
+            return np.broadcast_to(field.values, shape)
+        moments, inverse = np.unique(np.stack(list(wanted.values())), axis=1, return_inverse=True)
+        chosen = {name: ("moment", moments[i]) for i, name in enumerate(wanted)}
+        frames = field.isel(chosen).transpose("moment", "latitude", "longitude").values
+        if frames.shape[0] == 1:
+            return np.broadcast_to(frames[0], shape)
+        return frames[inverse.ravel()].reshape(shape)
+
+    def _positions(
+        self, name: str, wanted: npt.NDArray[np.float64] | npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.intp]:
+        """Positions along a coordinate of the field of the values it must have."""
+        assert isinstance(self.threshold, xr.DataArray)  # noqa: S101  (for the type checker)
+        known = _whole(name, self.threshold[name].values)
+        sought = _whole(name, wanted)
+        order = np.argsort(known)
+        place = order[np.searchsorted(known, sought, sorter=order).clip(max=known.size - 1)]
+        absent = np.unique(wanted[known[place] != sought])
+        if absent.size:
+            listed = ", ".join(f"{value:g}" for value in absent[:5])
+            raise InputError(
+                f"the threshold of {self.label} has no {name} {listed}; forecasts lie outside the "
+                "hours or season of the period it was made from."
+            )
+        return place
+
+
+def check_events(events: Sequence[Event], units: Mapping[str, str]) -> None:
+    """Refuse events that are not about what is scored.
+
+    Parameters
+    ----------
+    events : sequence of Event
+        The events asked for.
+    units : mapping of str to str
+        Unit of each scored channel by its label, empty if unknown.
+
+    Raises
+    ------
+    InputError
+        An event is of another variable, or occurs twice.
+    UnitsError
+        A threshold field states another unit than its variable.
+
+    Examples
+    --------
+    >>> check_events([Event("t", 303.15)], {"2m_temperature": "K"})
+    Traceback (most recent call last):
+        ...
+    weatherdiff.errors.InputError: event t>303.15 is of t, which is not among what is scored:
+    2m_temperature.
+    """
+    seen = set()
+    for event in events:
+        if event.variable not in units:
+            raise InputError(
+                f"event {event.label} is of {event.variable}, which is not among what is scored: "
+                f"{', '.join(units)}."
+            )
+        ours = units[event.variable]
+        if event.units and ours and event.units != ours:
+            raise UnitsError(
+                f"the threshold of {event.label} is in {event.units!r}, {event.variable} in "
+                f"{ours!r}; convert one of them."
+            )
+        if (event.variable, event.label) in seen:
+            raise InputError(f"event {event.label} of {event.variable} is asked for twice.")
+        seen.add((event.variable, event.label))
+
+
+def season_and_hour(
+    times: npt.NDArray[np.datetime64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Days of the year, 1..365, and times of day in hours.
+
+    The last day of a leap year counts with the one before.
+
+    Examples
+    --------
+    >>> season_and_hour(np.array(["2020-12-31T06:30", "2021-01-01"], "datetime64[ns]"))
+    (array([365,   1]), array([6.5, 0. ]))
+    """
+    dates = times.astype("datetime64[D]")
+    days = (dates - times.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) + 1
+    since_midnight = (times - dates).astype("timedelta64[ns]").astype(np.int64)
+    return np.minimum(days, _DAYS_OF_YEAR), since_midnight / _NANOSECONDS
+
+
+def _check_field(field: xr.DataArray) -> None:
+    expected = tuple(dim for dim in _FIELD_DIMS if dim in field.dims)
+    if expected[-2:] != _FIELD_DIMS[-2:] or set(field.dims) != set(expected):
+        raise DimensionError(
+            f"a threshold field has dimensions {field.dims}, expected latitude and longitude and "
+            "perhaps dayofyear and hour."
+        )
+    Grid.from_dataset(field)  # refuses what is no grid
+    for name, low, high in (("dayofyear", 1, _DAYS_OF_YEAR), ("hour", 0, 24)):
+        if name not in field.dims:
+            continue
+        if name not in field.coords:
+            raise DimensionError(f"a threshold field has no coordinate {name}.")
+        values = field[name].values
+        if values.dtype.kind not in "iuf" or np.any((values < low) | (values > high)):
+            raise InputError(f"{name} of a threshold field is not within {low} to {high}.")
+        if np.unique(_whole(name, values)).size != values.size:
+            raise InputError(f"{name} of a threshold field holds a value twice.")
+
+
+def _on(field: xr.DataArray, grid: Grid, label: str) -> xr.DataArray:
+    """Turn a field to a grid's order of latitudes; any other difference is refused."""
+    latitude = field["latitude"].values
+    if (latitude[0] < latitude[-1]) != (grid.latitude[0] < grid.latitude[-1]):
+        field = field.isel(latitude=slice(None, None, -1))
+    try:
+        grid.require_same(Grid.from_dataset(field))
+    except GridMismatchError as error:
+        raise GridMismatchError(f"the threshold of {label} is on another grid: {error}") from error
+    return field
+
+
+def _whole(name: str, values: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
+    """Days, or hours in nanoseconds, as integers that compare exactly."""
+    scale = _NANOSECONDS if name == "hour" else 1
+    return np.rint(np.asarray(values, np.float64) * scale).astype(np.int64)
