@@ -8,9 +8,20 @@
 - :class:`StoredForecast`: somebody else's forecasts.
 """
 
+from weatherdiff.evaluation.baselines.analog import AnalogEnsemble
 from weatherdiff.evaluation.baselines.climatology import ClimatologyEnsemble
+from weatherdiff.evaluation.baselines.linear_inverse_model import LinearInverseModel
 from weatherdiff.evaluation.baselines.persistence import Persistence
 from weatherdiff.evaluation.baselines.reference import Reference
+from weatherdiff.evaluation.baselines.smooth_climatology import SmoothClimatology
 from weatherdiff.evaluation.baselines.stored import StoredForecast
 
-__all__ = ["ClimatologyEnsemble", "Persistence", "Reference", "StoredForecast"]
+__all__ = [
+    "AnalogEnsemble",
+    "ClimatologyEnsemble",
+    "LinearInverseModel",
+    "Persistence",
+    "Reference",
+    "SmoothClimatology",
+    "StoredForecast",
+]

@@ -91,12 +91,12 @@ def spans_a_year(times: Times) -> bool:
     return bool(times[-1] - times[0] >= (_DAYS_OF_YEAR - 1) * DAY)
 
 
-def hour_of_day(times: Times) -> Index:
+def hour_of_day(times: Times | np.datetime64) -> Index:
     """Nanoseconds since midnight."""
     return (times - times.astype("datetime64[D]")).astype("timedelta64[ns]").astype(np.int64)
 
 
-def day_of_year(times: Times) -> Index:
+def day_of_year(times: Times | np.datetime64) -> Index:
     """0..364; the last day of a leap year counts with the one before."""
     days = (times.astype("datetime64[D]") - times.astype("datetime64[Y]")).astype(np.int64)
     return np.minimum(days, _DAYS_OF_YEAR - 1)
