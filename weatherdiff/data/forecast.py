@@ -72,6 +72,7 @@ def settle(
     }
     along = {dim: name for dim, name in along.items() if dim not in DIMENSION_ORDER}
     ds = ds.swap_dims(along)
+    _require_own_dimensions(ds)
     ones = [str(dim) for dim, size in ds.sizes.items() if size == 1 and dim not in DIMENSION_ORDER]
     if ones:
         note(f"dropped dimensions of size one: {', '.join(ones)}")
@@ -93,23 +94,25 @@ def settle(
     return _expand(ds, note)
 
 
+def _require_own_dimensions(ds: xr.Dataset) -> None:
+    for name in FORECAST_DIMENSIONS:
+        if name in ds.coords and ds[name].dims not in ((), (name,)):
+            raise DimensionError(
+                f"{name} has dimensions {ds[name].dims}, expected one of its own; arrange the "
+                "forecasts by initial time, lead time and member."
+            )
+
+
 def _decode(ds: xr.Dataset, units: Mapping[str, str], note: Callable[[str], None]) -> xr.Dataset:
     """Give times of the right type without attributes of the file, and labels of the members."""
     for name in ("init_time", "lead_time"):
         if name not in ds.coords:
             raise DimensionError(f"dimension {name} has no coordinate of that name.")
-        if ds[name].ndim > 1 or (ds[name].ndim == 1 and ds[name].dims != (name,)):
-            raise DimensionError(
-                f"{name} has dimensions {ds[name].dims}, expected one of its own; arrange the "
-                "forecasts by initial time and lead time."
-            )
     if "number" not in ds.coords:
         count = ds.sizes.get("number")
         note(f"the members have no numbers and get 0 to {count - 1}" if count else "there is one "
              "forecast and no member, which is read as an ensemble of one")  # fmt: skip
         ds = ds.assign_coords(number=("number", np.arange(count)) if count else 0)
-    elif ds["number"].ndim > 1:
-        raise DimensionError(f"number has dimensions {ds['number'].dims}, expected one.")
     init = decode_init_times(ds["init_time"])
     lead = decode_lead_times(ds["lead_time"], units.get("lead_time"))
     ds = ds.assign_coords(
