@@ -11,7 +11,8 @@ from weatherdiff.errors import GridMismatchError, InputError, StorageError
 from weatherdiff.evaluation import ClimatologyEnsemble, Persistence, evaluate
 from weatherdiff.report import write_report
 from weatherdiff.report.cases import choose_case, choose_points, spectrum_inits
-from weatherdiff.report.page import properties, score_table
+from weatherdiff.report.page import properties
+from weatherdiff.report.tables import score_table
 from weatherdiff.report.verdict import headline, shortcomings, variable_summary
 
 HOUR = np.timedelta64(3_600_000_000_000, "ns")

@@ -177,7 +177,7 @@ def rich_comparison(*, variables=tuple(UNITS), leads=(6, 12, 24, 48), regions=()
         "pairs": np.full(shape, 60),
     }
     comparison = xr.Dataset({name: (dims, values) for name, values in data.items()}, coords)
-    return comparison.assign_attrs(score="crps", false_discovery_rate=0.05)
+    return comparison.assign_attrs(score="crps", better="lower", level=0.95)
 
 
 @pytest.fixture(name="rich_scores")

@@ -77,7 +77,7 @@ def plot_reliability(
 
     tables, where = _tables(scores, variable, event, lead_times, region)
     count = tables.sizes["lead_time"]
-    figure = Figure(figsize=(2.5 * count + 0.7, 4.1), layout="constrained")
+    figure = Figure(figsize=(2.5 * count + 0.7, 4.5), layout="constrained")
     axes = figure.subplots(
         2, count, sharex=True, sharey="row", squeeze=False, height_ratios=(2.6, 1)
     )
@@ -90,6 +90,8 @@ def plot_reliability(
     axes[1, 0].set_ylabel("share of use")
     axes[1, 0].set_yscale("log")
     axes[1, 0].set_ylim(1e-4, 1)
+    axes[1, 0].set_yticks([1e-4, 1e-2, 1], ["0.0001", "0.01", "1"])
+    axes[1, 0].minorticks_off()
     figure.suptitle(_title(variable, event, where, "reliability"), x=0.01, ha="left")
     return figure
 

@@ -30,6 +30,7 @@ __all__ = ["JOINT_SCORES", "plot_crps_by_scale", "plot_crps_parts", "plot_joint_
 JOINT_SCORES = {"energy_score": "energy score", "variogram_score": "variogram score"}
 
 _CALIBRATION = {
+    "crps_potential": ("potential: CRPS if calibrated", COLORS["ensemble"]),
     "crps_reliability": ("reliability (0 if calibrated)", COLORS["persistence"]),
     "crps_resolution": ("resolution (higher is better)", COLORS["mean"]),
     "crps_uncertainty": ("uncertainty: CRPS of the climatology", COLORS["climatology"]),
@@ -43,14 +44,14 @@ def plot_crps_parts(scores: xr.Dataset, *, variable: str, region: str | None = N
     The members' mean distance from the observation is the sum of two parts, of members above it
     and of members below it; very unequal ones tell of a bias. The CRPS is what remains once the
     dispersion of the members, half their mean distance from each other, is taken off. Where the
-    scores have them, a second panel shows the reliability part of the CRPS, the resolution and the
-    uncertainty: the CRPS is the first less the second plus the third.
+    scores have them, a second panel shows the reliability part of the standard CRPS and the
+    potential that it leaves, which is the uncertainty less the resolution.
 
     Parameters
     ----------
     scores : (variable, [region,] lead_time)
-        With ``crps``, ``over`` and ``under``; perhaps ``crps_reliability``, ``crps_resolution``,
-        ``crps_uncertainty``.
+        With ``crps``, ``over`` and ``under``; perhaps ``crps_reliability``, ``crps_potential``,
+        ``crps_resolution`` and ``crps_uncertainty``.
     variable : str
         Channel label.
     region : str, optional

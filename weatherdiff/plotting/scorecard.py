@@ -34,15 +34,16 @@ _MOST_LABELS = 20
 def plot_scorecard(comparison: xr.Dataset, *, title: str | None = None) -> Figure:
     """Relative difference of two forecasts' scores, a cell for each variable and lead time.
 
-    Blue where the first forecast is better, its score being lower; red where the second is. A dot
-    marks the differences that are significant, grey the ones that are not known. Up to 14 lead
-    times the percentages are written into the cells. Regions are panels of their own.
+    Blue where the first forecast is better, red where the second is. A dot marks the differences
+    that are significant, grey the ones that are not known. Up to 14 lead times the percentages are
+    written into the cells. Regions and events are panels of their own.
 
     Parameters
     ----------
-    comparison : (variable, [region,] lead_time)
-        What :func:`weatherdiff.evaluation.compare` returns; ``relative_difference`` is drawn, of a
-        score that is better the lower it is, and ``significant`` if present.
+    comparison : (variable, [region,] lead_time, [event])
+        What :func:`weatherdiff.evaluation.compare` returns: ``relative_difference`` and, if
+        present, ``significant``. The attribute ``better`` says whether ``"lower"`` values of the
+        score are (the default), ``"higher"`` ones, or ``"neither"``: blue is then lower.
     title : str, optional
         What is compared with what.
 
@@ -68,6 +69,7 @@ def plot_scorecard(comparison: xr.Dataset, *, title: str | None = None) -> Figur
     ['-8.0', '+1.0']
     """
     panels, where = _panels(comparison)
+    better = str(comparison.attrs.get("better", "lower"))
     percent = np.stack([100 * panel["relative_difference"].values for panel in panels.values()])
     labels = [title_of(str(label)) for label in comparison["variable"].values]
     lead_hours = hours(comparison["lead_time"].values)
@@ -77,7 +79,7 @@ def plot_scorecard(comparison: xr.Dataset, *, title: str | None = None) -> Figur
     figure, axes, unit, columns = _layout(labels, list(panels), len(leads))
     for index, (panel, values) in enumerate(zip(axes, percent, strict=True)):
         name, scores = list(panels.items())[index]
-        mesh = _draw(panel, values, end)
+        mesh = _draw(panel, values, end, "RdBu" if better == "higher" else "RdBu_r")
         if "significant" in scores:
             _mark(panel, scores["significant"].values, values, end)
         if len(panels) > 1:
@@ -90,9 +92,10 @@ def plot_scorecard(comparison: xr.Dataset, *, title: str | None = None) -> Figur
         panel.tick_params(axis="x", labelbottom=index + columns >= len(panels))
         if len(leads) > 8:
             panel.tick_params(axis="x", rotation=90)
-    bar = _bar(figure, mesh, end, unit)
+    words = "blue: lower, red: higher" if better == "neither" else "blue: better, red: worse"
+    _bar(figure, mesh, end, unit, words)
     if "significant" in comparison:
-        _explain(figure, bar, comparison, unit)
+        _explain(figure, comparison, unit)
     figure.suptitle(
         (title or "Relative difference of scores") + where,
         x=0.1 * unit[0],
@@ -105,23 +108,25 @@ def plot_scorecard(comparison: xr.Dataset, *, title: str | None = None) -> Figur
 
 
 def _panels(comparison: xr.Dataset) -> tuple[dict[str, xr.Dataset], str]:
-    """One table (variable, lead_time) for each region, and what was taken of season or hour."""
+    """Tables (variable, lead_time) by region and event, and what was taken of season or hour."""
     if "relative_difference" not in comparison:
         raise InputError("the comparison holds no relative_difference.")
     names = [name for name in ("relative_difference", "significant") if name in comparison]
-    table = comparison[names]
-    regions: list[str | None] = [None]
-    if "region" in table.dims:
-        regions = [str(name) for name in table["region"].values]
-    panels, where = {}, ""
-    for region in regions:
-        part = table if region is None else table.isel(region=regions.index(region))
-        part, where = one_stratum(part)
+    panels, where = {"": comparison[names]}, ""
+    for dim in ("region", "event"):
+        if dim in comparison.dims:
+            panels = {
+                f"{name}, {title_of(str(value))}".removeprefix(", "): table.isel({dim: index})
+                for name, table in panels.items()
+                for index, value in enumerate(comparison[dim].values)
+            }
+    for name, table in panels.items():
+        part, where = one_stratum(table)
         if set(part.dims) != {"variable", "lead_time"}:
             raise DimensionError(
                 f"the comparison has dimensions {tuple(part.dims)}, expected variable, lead_time."
             )
-        panels[title_of(region or "all")] = part.transpose("variable", "lead_time")
+        panels[name] = part.transpose("variable", "lead_time")
     return panels, where
 
 
@@ -173,11 +178,11 @@ def _layout(
     return figure, axes, (1 / width, 1 / height), columns
 
 
-def _draw(panel: Axes, percent: npt.NDArray[np.float64], end: float) -> QuadMesh:
+def _draw(panel: Axes, percent: npt.NDArray[np.float64], end: float, colors: str) -> QuadMesh:
     from matplotlib import colormaps
 
     panel.set_facecolor(COLORS["masked"])
-    style: dict[str, Any] = {"cmap": colormaps["RdBu_r"], "vmin": -end, "vmax": end}
+    style: dict[str, Any] = {"cmap": colormaps[colors], "vmin": -end, "vmax": end}
     mesh = panel.pcolormesh(percent, edgecolors="white", linewidth=0.8, **style)
     if percent.shape[1] <= _MOST_WITH_NUMBERS:
         for (row, column), value in np.ndenumerate(percent):
@@ -212,23 +217,24 @@ def _mark(
     panel.scatter(columns + x, rows + y, s=9, c=inks, linewidths=0, zorder=3)
 
 
-def _bar(figure: Figure, mesh: QuadMesh, end: float, unit: tuple[float, float]) -> Axes:
+def _bar(
+    figure: Figure, mesh: QuadMesh, end: float, unit: tuple[float, float], words: str
+) -> None:
     axes = figure.add_axes((0.25 * unit[0], 0.5 * unit[1], 2.6 * unit[0], 0.13 * unit[1]))
     bar = figure.colorbar(mesh, cax=axes, orientation="horizontal", extend="both")
     bar.set_ticks([-end, -end / 2, 0, end / 2, end])
     bar.ax.xaxis.set_major_formatter(lambda value, _: f"{value:+g}%" if value else "0")
     axes.tick_params(labelsize=8)
-    axes.set_xlabel("blue: better, red: worse", fontsize=8)
-    return axes
+    axes.set_xlabel(words, fontsize=8)
 
 
-def _explain(figure: Figure, bar: Axes, comparison: xr.Dataset, unit: tuple[float, float]) -> None:
+def _explain(figure: Figure, comparison: xr.Dataset, unit: tuple[float, float]) -> None:
     """Say what the dot means."""
     from matplotlib.lines import Line2D
 
     dot = Line2D([], [], linestyle="", marker="o", markersize=3.5, color="0.1")
-    rate = comparison.attrs.get("false_discovery_rate")
-    text = "significant" if rate is None else f"significant (false discovery rate {rate:.0%})"
+    level = comparison.attrs.get("level")
+    text = "significant" if level is None else f"significant (false discovery rate {1 - level:.0%})"
     figure.legend(
         [dot],
         [text],

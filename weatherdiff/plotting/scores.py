@@ -125,11 +125,12 @@ def plot_rank_histogram(
     """How often the observation took each rank among the members, one panel a lead time.
 
     Flat if observation and members are exchangeable, a bowl if the members are too close together,
-    a dome if too far apart, a slope if they are biased.
+    a dome if too far apart, a slope if they are biased. The reliability index, the sum of the bars'
+    distances from the flat histogram, is written above.
 
     Parameters
     ----------
-    scores : (variable, lead_time, rank, ...)
+    scores : (variable, [region,] lead_time, rank, ...)
         With ``rank_histogram`` as relative frequencies.
     variable : str
         Channel label.
@@ -140,7 +141,8 @@ def plot_rank_histogram(
     effective_sample_size : float, optional
         Number of independent observations behind the frequencies; neighbouring cells and
         successive forecasts are not independent. Draws the band that holds 95 % of a flat
-        histogram's bars, each by itself (normal approximation of the binomial).
+        histogram's bars, each by itself (normal approximation of the binomial), and gives the
+        p-value of the chi-square test of flatness.
 
     Raises
     ------
@@ -160,13 +162,17 @@ def plot_rank_histogram(
     figure = Figure(figsize=(2.6 * histogram.sizes["lead_time"] + 0.4, 2.9), layout="constrained")
     panels = figure.subplots(1, histogram.sizes["lead_time"], sharey=True, squeeze=False)[0]
     labels = lead_labels(hours(histogram["lead_time"].values))
-    for panel, label, frequencies in zip(panels, labels, histogram.values, strict=True):
+    titles = _flatness(histogram, effective_sample_size)
+    for panel, label, title, frequencies in zip(
+        panels, labels, titles, histogram.values, strict=True
+    ):
         panel.bar(ranks, frequencies, width=0.9, color=COLORS["ensemble"], alpha=0.75)
         panel.axhline(uniform, color="0.1", linewidth=1)
         if effective_sample_size is not None:
             half = 1.96 * np.sqrt(uniform * (1 - uniform) / effective_sample_size)
             panel.axhspan(max(uniform - half, 0), uniform + half, color="0.3", alpha=0.2, zorder=3)
-        panel.set_title(label, fontsize=11)
+        panel.set_title(label, loc="left", fontsize=11)
+        panel.set_title(title, loc="right", fontsize=9)
         panel.set_xlabel("rank of the observation")
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_xlim(-0.6, ranks.size - 0.4)
@@ -174,3 +180,14 @@ def plot_rank_histogram(
     panels[0].set_ylabel("relative frequency")
     figure.suptitle(f"{title_of(variable).capitalize()}{where}: rank histogram", x=0.01, ha="left")
     return figure
+
+
+def _flatness(histogram: xr.DataArray, cases: float | None) -> list[str]:
+    """Reliability index of each lead time, and whether chi-square finds it too large."""
+    from weatherdiff.evaluation.calibration import flatness_test, reliability_index
+
+    texts = [f"index {value:.2f}" for value in reliability_index(histogram).values]
+    if cases is None:
+        return texts
+    p_values = flatness_test(histogram, cases=cases)["p_value_chi_square"].values
+    return [f"{text}, p {p:.2g}" for text, p in zip(texts, p_values, strict=True)]

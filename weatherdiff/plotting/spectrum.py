@@ -129,7 +129,7 @@ def plot_spectrum(
     power = _mean_power(members.sel(lead_time=leads), truth) * units.factor**2
 
     return draw_power(
-        power,
+        power.assign_coords(lead_time=leads),
         units=units,
         xlabel="waves around the globe" if grid.is_periodic else "waves across the area",
         title=f"{title_of(variable).capitalize()}: zonal power",

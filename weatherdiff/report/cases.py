@@ -55,10 +55,16 @@ def choose_case(scores: xr.Dataset, forecasts: xr.Dataset) -> Case:
 
 def _relative_crps(scores: xr.Dataset) -> xr.DataArray | None:
     """CRPS of each forecast relative to the mean forecast, (init_time,); NaN if incomplete."""
-    if not {"sum_crps", "sum_weight"} <= set(scores):
+    if {"sum_over", "sum_under", "sum_dispersion", "sum_weight"} <= set(scores):
+        total = scores["sum_over"] + scores["sum_under"] - scores["sum_dispersion"]  # fair
+    elif {"sum_crps", "sum_weight"} <= set(scores):
+        total = scores["sum_crps"]
+    else:
         return None
     weight = scores["sum_weight"]
-    crps = scores["sum_crps"] / weight.where(weight > 0)
+    crps = total / weight.where(weight > 0)
+    if "region" in crps.dims:
+        crps = crps.isel(region=0)
     mean = crps.mean("init_time")
     # Sunshine at night has CRPS 0 in every forecast and says nothing.
     relative = (crps / mean.where(mean > 0)).where(mean > 0, 0.0)

@@ -8,13 +8,6 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import xarray as xr
-
-from weatherdiff.plotting.appearance import SPREAD_SKILL_BAND, display_units
-from weatherdiff.plotting.scores import reference_names
-from weatherdiff.plotting.selection import hours
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -26,7 +19,6 @@ __all__ = [
     "paragraph",
     "picture",
     "properties",
-    "score_table",
     "section",
     "subheading",
 ]
@@ -50,6 +42,7 @@ caption { text-align: left; font-size: .9rem; color: #444; caption-side: bottom;
   padding-top: .4rem; }
 th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
 thead th { border-bottom: 2px solid #888; vertical-align: bottom; }
+th.group { text-align: center; border-left: 1px solid #ddd; }
 td.bad { background: #fbd9c6; font-weight: 600; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
@@ -138,48 +131,6 @@ def picture(figure: Figure, *, alt: str, caption: str = "") -> str:
     return f"<figure>{image}{text}</figure>"
 
 
-def score_table(scores: xr.Dataset) -> str:
-    """Table of one variable's scores, a row for each lead time; failures marked and coloured.
-
-    Parameters
-    ----------
-    scores : (lead_time[, ...])
-        Scores of one variable.
-    """
-    units = display_units(str(scores["units"].values) if "units" in scores.coords else None)
-    references = reference_names(scores)
-    heads = ["lead [h]", units.axis_label("CRPS")]
-    heads += [f"CRPS skill against {name} [%]" for name in references]
-    heads += ["spread-skill ratio", units.axis_label("RMSE of the mean"), units.axis_label("bias")]
-    incomplete = "coverage" in scores and bool((scores["coverage"] < 0.9995).any())
-    heads += ["coverage [%]"] if incomplete else []
-
-    low, high = SPREAD_SKILL_BAND
-    rows = []
-    for index, lead in enumerate(hours(scores["lead_time"].values)):
-        at_lead = {name: float(scores[name][index]) for name in _columns(references, incomplete)}
-        cells = [
-            f'<th scope="row">{lead:g}</th>',
-            _cell(_significant(at_lead["crps"] * units.factor)),
-        ]
-        for name in references:
-            skill = at_lead[f"crpss_{name}"]
-            cells.append(_cell(f"{100 * skill:.1f}", mark="▼" if skill <= 0 else ""))
-        ratio = at_lead["spread_skill_ratio"]
-        cells.append(
-            _cell(f"{ratio:.2f}", mark="▼" if ratio < low else "▲" if ratio > high else "")
-        )
-        cells += [_cell(_significant(at_lead[name] * units.factor)) for name in ("rmse", "bias")]
-        cells += [_cell(f"{100 * at_lead['coverage']:.1f}")] if incomplete else []
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    header = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
-    caption = f"▼ marks skill of 0 or less and ratios below {low:g}, ▲ ratios above {high:g}."
-    return (
-        f'<div class="wide"><table><caption>{escape(caption)}</caption>'
-        f"<thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
 def properties(value: Any) -> str:
     """Nested dicts, lists and plain values as definition lists.
 
@@ -203,20 +154,3 @@ def properties(value: Any) -> str:
     if isinstance(value, float):
         return escape(f"{value:.6g}")
     return escape("not given" if value is None else str(value))
-
-
-def _columns(references: list[str], incomplete: bool) -> list[str]:
-    names = ["crps", "spread_skill_ratio", "rmse", "bias"]
-    return names + [f"crpss_{name}" for name in references] + ["coverage"] * incomplete
-
-
-def _significant(value: float) -> str:
-    """Three significant digits, never as a power of ten."""
-    if value == 0 or np.isnan(value):
-        return str(value)
-    return f"{value:.{max(2 - int(np.floor(np.log10(abs(value)))), 0)}f}"
-
-
-def _cell(text: str, *, mark: str = "") -> str:
-    text = text.replace("nan", "not known")
-    return f'<td class="bad">{mark} {text}</td>' if mark else f"<td>{text}</td>"

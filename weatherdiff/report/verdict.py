@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff.plotting.appearance import SPREAD_SKILL_BAND, title_of
 from weatherdiff.plotting.scores import reference_names
-from weatherdiff.plotting.selection import hours
+from weatherdiff.plotting.selection import hours, one_stratum
 
-__all__ = ["headline", "shortcomings", "variable_summary"]
+__all__ = ["headline", "shortcomings", "significance", "variable_summary"]
 
 Leads = npt.NDArray[np.bool_]
 
 
-def headline(scores: xr.Dataset) -> str:
+def headline(scores: xr.Dataset, comparisons: Mapping[str, xr.Dataset] | None = None) -> str:
     """Sum up all variables and leads in a few sentences.
 
     Parameters
     ----------
     scores : (variable, lead_time[, ...])
         What :func:`weatherdiff.evaluation.evaluate` returns.
+    comparisons : mapping of str to Dataset, optional
+        Comparisons of the CRPS with references, by their names.
 
     Examples
     --------
@@ -48,8 +52,41 @@ def headline(scores: xr.Dataset) -> str:
         return f"{subject} was scored at {variables * leads} {unit}, against no reference. {ratio}"
     return (
         f"{subject} beats {_wins(scores, unit)}. {ratio} "
-        '"Beats" means a lower mean CRPS; no significance test was made.'
+        f'"Beats" means a lower mean CRPS; {_tests(comparisons or {})}'
     )
+
+
+def significance(comparison: xr.Dataset, name: str) -> str:
+    """Say how often a comparison found a difference that is significant.
+
+    Parameters
+    ----------
+    comparison : (variable, [region,] lead_time, [event])
+        What :func:`weatherdiff.evaluation.compare` returns.
+    name : str
+        What the forecasts were compared with.
+
+    Examples
+    --------
+    >>> dims = ("variable", "lead_time")
+    >>> comparison = xr.Dataset(
+    ...     {
+    ...         "difference": (dims, [[-1.0, 0.5, -0.1, np.nan]]),
+    ...         "significant": (dims, [[True, True, False, False]]),
+    ...         "p_value": (dims, [[0.01, 0.01, 0.5, np.nan]]),
+    ...     },
+    ... )
+    >>> significance(comparison, "persistence")
+    'better than persistence at 1 of 4, worse at 1 (1 not tested)'
+    """
+    significant = comparison["significant"].values.astype(bool)
+    difference = comparison["difference"].values
+    if comparison.attrs.get("better") == "higher":
+        difference = -difference
+    better, worse = significant & (difference < 0), significant & (difference > 0)
+    untested = int(np.isnan(comparison["p_value"].values).sum()) if "p_value" in comparison else 0
+    text = f"better than {name} at {_count(better)}, worse at {int(worse.sum()) or 'none'}"
+    return f"{text} ({untested} not tested)" if untested else text
 
 
 def variable_summary(scores: xr.Dataset) -> str:
@@ -121,6 +158,21 @@ def _wins(scores: xr.Dataset, unit: str) -> str:
     ]
     counts[0] += f" {unit}"
     return _joined(counts)
+
+
+def _tests(comparisons: Mapping[str, xr.Dataset]) -> str:
+    """Say what the tests of the CRPS found, as the end of a sentence and perhaps another one."""
+    tested = {
+        name: one_stratum(comparison)[0]
+        for name, comparison in comparisons.items()
+        if comparison.attrs.get("score", "crps") == "crps" and "significant" in comparison
+    }
+    if not tested:
+        return "no significance test was made."
+    level = next(iter(tested.values())).attrs.get("level")
+    rate = "" if level is None else f" at a false discovery rate of {100 * (1 - level):.3g} %"
+    found = "; ".join(significance(comparison, name) for name, comparison in tested.items())
+    return f"significantly so{rate}: {found}."
 
 
 def _joined(parts: list[str]) -> str:

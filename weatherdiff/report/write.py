@@ -4,77 +4,78 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from weatherdiff.errors import InputError
-from weatherdiff.plotting import (
-    plot_forecast_maps,
-    plot_plume,
-    plot_rank_histogram,
-    plot_scores,
-    plot_spectrum,
-)
-from weatherdiff.plotting.appearance import format_time, title_of
+from weatherdiff.plotting import plot_scorecard
+from weatherdiff.plotting.appearance import title_of
 from weatherdiff.plotting.scores import reference_names
-from weatherdiff.plotting.selection import forecast_and_observation
-from weatherdiff.report.cases import Case, choose_case, choose_points, spectrum_inits
+from weatherdiff.plotting.selection import one_stratum, strata
+from weatherdiff.report.evidence import has_spectra, score_exhibits, stored_spectra
+from weatherdiff.report.exhibits import Exhibit, shares, shown
+from weatherdiff.report.illustrations import Illustrations, Points
 from weatherdiff.report.page import (
     bullets,
     document,
     heading,
     navigation,
     paragraph,
-    picture,
     properties,
-    score_table,
     section,
     subheading,
 )
-from weatherdiff.report.verdict import headline, shortcomings, variable_summary
+from weatherdiff.report.tables import score_table, strata_table
+from weatherdiff.report.verdict import headline, shortcomings, significance, variable_summary
 from weatherdiff.staging import staged
 
 __all__ = ["write_report"]
 
-Points = Mapping[str, tuple[float, float]]
+# Pictures on a page, and those of them that compare with references.
+_MOST_PICTURES, _MOST_SCORECARDS = 40, 4
 
 
 def write_report(
     path: str | os.PathLike[str],
     *,
     scores: xr.Dataset,
-    forecasts: xr.Dataset,
-    observations: xr.Dataset,
+    forecasts: xr.Dataset | None = None,
+    observations: xr.Dataset | None = None,
     provenance: Mapping[str, Any] | None = None,
     title: str = "Ensemble forecasts, verified",
-    references: Mapping[str, str] | None = None,
+    references: Mapping[str, str | xr.Dataset] | None = None,
     points: Points | None = None,
 ) -> Path:
     """Write a self-contained HTML page of verdict, score tables, pictures and provenance.
 
-    The page needs no other file and makes no request. Equal inputs give equal bytes. It appears
+    It shows what the scores have the ingredients of, in up to 40 pictures, and says what was left
+    out. It needs no other file and makes no request. Equal inputs give equal bytes. It appears
     under its name when it is whole; a failure leaves an earlier one as it was.
 
     Parameters
     ----------
     path : path-like
         The file to write; an existing one is replaced, missing folders are made.
-    scores : (variable, lead_time[, ...])
-        What :func:`weatherdiff.evaluation.evaluate` returns.
-    forecasts : (init_time, lead_time, number[, level], latitude, longitude)
-        With every scored channel. One forecast is shown and up to eight enter the spectra; if lazy,
-        no others are read.
-    observations : (time[, level], latitude, longitude)
-        Analyses on the same grid.
+    scores : (variable, [region, season, ...,] lead_time[, ...])
+        What :func:`weatherdiff.evaluation.evaluate` returns. The verdict is that of the first
+        region, season, ...; all of them are in tables.
+    forecasts : (init_time, lead_time, number[, level], latitude, longitude), optional
+        With every scored channel. One forecast is shown and, unless the scores hold spectra, up to
+        eight enter them; if lazy, no others are read. Not shown without.
+    observations : (time[, level], latitude, longitude), optional
+        Analyses on the same grid, needed with ``forecasts``.
     provenance : mapping, optional
         Where data and model come from, licence and credit, seeds, versions, ...: text, numbers,
         lists and mappings, nested at will.
     title : str
         Heading of the page.
-    references : mapping of str to str, optional
-        What each reference forecast is, in words, by its name in the scores.
+    references : mapping of str to str or Dataset, optional
+        What is known of each reference forecast by its name in the scores: what it is, in words, or
+        the result of :func:`weatherdiff.evaluation.compare` with it, which is drawn as a scorecard
+        and may have those words as its attribute ``description``.
     points : mapping of str to (latitude, longitude), optional
         Places of the plumes by name. Default: the middle of the area and the cells of highest and
         lowest forecast.
@@ -94,35 +95,42 @@ def write_report(
         The file cannot be written.
     """
     labels = [str(label) for label in scores["variable"].values]
-    for label in labels:
-        forecast_and_observation(forecasts, observations, label)  # refused before the work begins
-    case = choose_case(scores, forecasts)
-    shown = forecasts.sel(init_time=[case.init_time])
-    places = choose_points(shown, labels) if points is None else points
-    sample = forecasts.sel(init_time=spectrum_inits(forecasts, observations))
+    # Refused before the work begins.
+    illustrations = None
+    if forecasts is not None:
+        if observations is None:
+            raise InputError("forecasts can be shown only beside observations.")
+        illustrations = Illustrations.choose(scores, forecasts, observations, points)
+    words, comparisons = _told(references or {})
+    main, where = one_stratum(scores)
 
     headings = {f"variable-{index}": title_of(label) for index, label in enumerate(labels)}
+    most = shares(_MOST_PICTURES - min(len(comparisons), _MOST_SCORECARDS), len(labels))
     sections = [
         section(
             anchor,
             title_of(label).capitalize(),
-            *_verdict(scores.sel(variable=label)),
-            *_score_pictures(scores, label),
-            *_case_pictures(shown, observations, label, case, places),
-            _spectra(sample, observations, label),
+            *_verdict(main.sel(variable=label), scores.sel(variable=label)),
+            *shown(_exhibits(scores, label, illustrations), count),
         )
-        for anchor, label in zip(headings, labels, strict=True)
+        for anchor, label, count in zip(headings, labels, most, strict=True)
     ]
-    summaries = [variable_summary(scores.sel(variable=label)) for label in labels]
+    anchors = {
+        **({"scorecard": "scorecard"} if comparisons else {}),
+        **headings,
+        "method": "method",
+        **({"provenance": "provenance"} if provenance else {}),
+    }
+    summaries = [variable_summary(main.sel(variable=label)) for label in labels]
     body = [
         heading(title),
-        paragraph(headline(scores), kind="lead"),
+        paragraph(headline(main, comparisons), kind="lead"),
+        paragraph(f"All this is said of {where.removeprefix(', ')}.") if where else "",
         bullets(summaries) if len(labels) > 1 else "",
-        navigation(
-            headings | {"method": "method"} | ({"provenance": "provenance"} if provenance else {})
-        ),
+        navigation(anchors),
+        _scorecards(comparisons) if comparisons else "",
         *sections,
-        section("method", "Method", properties(_method(scores, references or {}))),
+        section("method", "Method", properties(_method(main, words, comparisons))),
         section("provenance", "Provenance", properties(provenance)) if provenance else "",
     ]
     with staged(path, overwrite=True) as temporary:
@@ -130,78 +138,63 @@ def write_report(
     return Path(path)
 
 
-def _verdict(scores: xr.Dataset) -> list[str]:
-    return [paragraph(shortcomings(scores), kind="failure"), score_table(scores)]
+def _told(
+    references: Mapping[str, str | xr.Dataset],
+) -> tuple[dict[str, str], dict[str, xr.Dataset]]:
+    """Part what is known of each reference into words and comparisons with it."""
+    words, comparisons = {}, {}
+    for name, known in references.items():
+        if isinstance(known, str):
+            words[name] = known
+        else:
+            comparisons[name] = known
+            if "description" in known.attrs:
+                words[name] = str(known.attrs["description"])
+    return words, comparisons
 
 
-def _score_pictures(scores: xr.Dataset, label: str) -> list[str]:
-    name = title_of(label)
-    pictures = [
-        picture(
-            plot_scores(scores, variable=label),
-            alt=f"CRPS, skill, error with spread, and their ratio against lead time, for {name}; "
-            "the numbers are in the table above.",
-        )
-    ]
-    if "rank_histogram" in scores:
-        pictures.append(
-            picture(
-                plot_rank_histogram(scores, variable=label),
-                alt=f"Rank histograms of {name} at up to four lead times, with the uniform line.",
-                caption="Flat if members and observation are exchangeable; a bowl if the members "
-                "are too close together, a dome if too far apart, a slope if they are biased. "
-                "Neighbouring cells are not independent, so that no sampling band is drawn.",
+def _verdict(main: xr.Dataset, scores: xr.Dataset) -> list[str]:
+    """Where one variable's forecasts fail, and their scores, also of each region or season."""
+    markup = [paragraph(shortcomings(main), kind="failure"), score_table(main)]
+    for dim in strata(scores):
+        markup += [subheading(f"By {dim}"), strata_table(scores, dim)]
+    return markup
+
+
+def _exhibits(scores: xr.Dataset, label: str, illustrations: Illustrations | None) -> list[Exhibit]:
+    """Pictures of one variable, in the page's order."""
+    exhibits = score_exhibits(scores, label)
+    if has_spectra(scores):
+        exhibits.append(stored_spectra(scores, label))
+    elif illustrations is not None:
+        exhibits.append(illustrations.spectra(label))
+    if illustrations is not None:
+        exhibits += illustrations.of_case(label)
+    return exhibits
+
+
+def _scorecards(comparisons: Mapping[str, xr.Dataset]) -> str:
+    """Section of the comparisons with references."""
+    exhibits = []
+    for name, comparison in comparisons.items():
+        score = str(comparison.attrs.get("score", "crps"))
+        title = f"{'CRPS' if score == 'crps' else title_of(score)} relative to {title_of(name)}"
+        found = significance(comparison, name) if "significant" in comparison else "not tested"
+        exhibits.append(
+            Exhibit(
+                f"scorecard against {name}",
+                partial(plot_scorecard, comparison, title=title),
+                f"Scorecard: {title} in percent, by variable and lead time. Significantly {found}.",
+                f"Difference in percent of the reference's score. Significantly {found}, over all "
+                "cells drawn.",
             )
         )
-    return pictures
+    return section("scorecard", "Scorecard", *shown(exhibits, _MOST_SCORECARDS))
 
 
-def _case_pictures(
-    shown: xr.Dataset, observations: xr.Dataset, label: str, case: Case, places: Points
-) -> list[str]:
-    name, init = title_of(label), format_time(case.init_time)
-    pictures = [
-        subheading(f"The forecast from {init}"),
-        paragraph(f"Shown is {case.reason}."),
-        picture(
-            plot_forecast_maps(shown, observations, variable=label),
-            alt=f"Maps of {name} forecast from {init}, a row for each of up to four lead times: "
-            "observation, two members, ensemble mean, spread and error of the mean.",
-            caption="Grey: masked cells, or no observation. Observation, members and mean share "
-            "one colour scale; the outer 1 % of the values lie beyond its ends.",
-        ),
-    ]
-    for place, (latitude, longitude) in places.items():
-        try:
-            figure = plot_plume(
-                shown, observations, variable=label, latitude=latitude, longitude=longitude
-            )
-        except InputError as error:  # a place of the user's, or another variable's mask
-            pictures.append(paragraph(f"No plume for {place}: {error}"))
-            continue
-        alt = f"Plume of {name} forecast from {init}: members, quantiles and observation."
-        pictures.append(picture(figure, alt=alt, caption=f"{place[:1].upper()}{place[1:]}."))
-    return pictures
-
-
-def _spectra(sample: xr.Dataset, observations: xr.Dataset, label: str) -> str:
-    cases = sample.sizes["init_time"]
-    if not cases:
-        return paragraph("No spectra: no forecast has all its valid times observed.")
-    try:
-        figure = plot_spectrum(sample, observations, variable=label)
-    except InputError as error:
-        return paragraph(f"No spectra: {error}")
-    return picture(
-        figure,
-        alt=f"Zonal power spectra of {title_of(label)}: observation, members, ensemble mean.",
-        caption=f"Average of {cases} forecasts. Members with the detail of the observed fields "
-        "have ratio 1; the ensemble mean rightly loses what cannot be predicted. Rows that do not "
-        "go round the globe are detrended and tapered.",
-    )
-
-
-def _method(scores: xr.Dataset, references: Mapping[str, str]) -> dict[str, Any]:
+def _method(
+    scores: xr.Dataset, references: Mapping[str, str], comparisons: Mapping[str, xr.Dataset]
+) -> dict[str, Any]:
     """How the scores were made, as far as they say so themselves."""
     attrs = scores.attrs
     first, _, last = str(attrs.get("period", "")).partition("/")
@@ -215,6 +208,14 @@ def _method(scores: xr.Dataset, references: Mapping[str, str]) -> dict[str, Any]
         "sqrt((M + 1) / M) for M members; averaged over cells and forecasts before the root",
         "references": {name: references.get(name) for name in reference_names(scores)},
     }
+    for name, comparison in comparisons.items():
+        attrs = comparison.attrs
+        known = {key: attrs.get(key) for key in ("score", "estimator", "test", "level")}
+        if "pairs" in comparison:
+            known["initial times compared"] = int(comparison["pairs"].max())
+        untested = comparison["p_value"].attrs.get("untested") if "p_value" in comparison else None
+        known["not tested"] = untested
+        method[f"comparison with {name}"] = {k: v for k, v in known.items() if v is not None}
     if "missing_valid_times" in scores:
         method["valid times without observation"] = int(scores["missing_valid_times"].sum())
     return {name: value for name, value in method.items() if value is not None}
