@@ -27,7 +27,9 @@ def seasonal() -> xr.DataArray:
     """Thresholds that tell their own day, hour and cell."""
     day, hour = np.arange(1, 366.0), np.array([0.0, 6.5])
     cell = np.arange(6.0).reshape(2, 3) / 1000
-    return field(day[:, None, None, None] + hour[:, None, None] / 100 + cell, dayofyear=day, hour=hour)
+    return field(
+        day[:, None, None, None] + hour[:, None, None] / 100 + cell, dayofyear=day, hour=hour
+    )
 
 
 def test_a_fixed_threshold_is_the_same_everywhere_and_takes_no_memory():
@@ -57,7 +59,9 @@ def test_thresholds_do_not_depend_on_the_order_of_days_nor_on_laziness(seasonal)
     expected = Event("t", seasonal, label="hot").thresholds(valid, GRID)
     shuffled = seasonal.isel(dayofyear=np.random.default_rng(1).permutation(365), hour=[1, 0])
     for other in (shuffled, seasonal.chunk(dayofyear=50, latitude=1), seasonal.transpose()):
-        np.testing.assert_array_equal(Event("t", other, label="hot").thresholds(valid, GRID), expected)
+        np.testing.assert_array_equal(
+            Event("t", other, label="hot").thresholds(valid, GRID), expected
+        )
 
 
 def test_thresholds_follow_the_latitude_order_of_the_forecasts(seasonal):
@@ -71,7 +75,11 @@ def test_thresholds_follow_the_latitude_order_of_the_forecasts(seasonal):
 
 @pytest.mark.parametrize(
     "grid",
-    [Grid(LATITUDE + 0.5, LONGITUDE), Grid(LATITUDE, LONGITUDE[:2]), Grid(LATITUDE, LONGITUDE + 360)],
+    [
+        Grid(LATITUDE + 0.5, LONGITUDE),
+        Grid(LATITUDE, LONGITUDE[:2]),
+        Grid(LATITUDE, LONGITUDE + 360),
+    ],
 )
 def test_thresholds_on_another_grid_are_refused(seasonal, grid):
     with pytest.raises(GridMismatchError, match="hot is on another grid"):

@@ -5,7 +5,7 @@ import operator
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scores.probability import brier_score_for_ensemble
@@ -90,6 +90,7 @@ def test_thresholds_may_vary_and_what_is_missing_makes_every_count_nan():
     np.testing.assert_array_equal(np.isnan(score), [0, 1, 1, 1, 0])
 
 
+@settings(max_examples=40)
 @given(hnp.arrays(np.float64, (3, 7), elements=st.floats(-1e6, 1e6)), st.floats(-1e6, 1e6))
 def test_above_and_below_are_complements_where_nothing_ties(values, threshold):
     values = np.where(values == threshold, values + 1, values)

@@ -181,8 +181,6 @@ def test_what_cannot_be_a_climatology_is_refused():
     with pytest.raises(DimensionError, match="time made of dates"):
         climatological_percentile(analyses.drop_vars("time"), 50, period=("2018", "2018"))
     with pytest.raises(DimensionError, match="number"):
-        climatological_percentile(
-            analyses.expand_dims(number=2), 50, period=("2018", "2018")
-        )
+        climatological_percentile(analyses.expand_dims(number=2), 50, period=("2018", "2018"))
     with pytest.raises(DimensionError, match="no coordinate percentile"):
         percentile_events(analyses)
