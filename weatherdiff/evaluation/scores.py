@@ -1,16 +1,15 @@
 r"""Pointwise scores of an ensemble :math:`x_1, \ldots, x_M` against an observation :math:`y`.
 
-Every score is a function of the differences :math:`d_i = x_i - y`, taken in float64 first: a
-geopotential of 500,000 m² s⁻² then loses no digit of an error of 1. The work is done in blocks of
-points that fit the cache, so that temporary memory does not grow with the field.
+Every score is a function of the differences :math:`d_i = x_i - y`, taken first, in float64 unless
+both are float32: a geopotential of 500,000 m² s⁻² then loses no digit of an error of 1. The work
+is done by the kernel of :mod:`weatherdiff.evaluation.kernels`, in blocks of points, so that
+temporary memory does not grow with the field.
 
 Arguments come as ``(forecast, observation)``. Results are float64, and lazy if the input is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,20 +17,84 @@ import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff.errors import DimensionError
+from weatherdiff.evaluation.kernels import CLIPPED, FIELDS, Wanted, ensemble_sums
+from weatherdiff.evaluation.pointwise import pointwise, require_ensemble
+from weatherdiff.evaluation.ranks import rank_of_observation
 
 __all__ = [
     "absolute_error_of_mean",
     "crps_ensemble",
+    "crps_parts",
+    "dispersion_factor",
     "ensemble_variance",
     "error_of_mean",
     "rank_of_observation",
     "squared_error_of_mean",
+    "threshold_weighted_crps",
 ]
 
+Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float64]
 
-# Differences worked on at a time: 1 MiB of float64, about the size of a core's cache.
-_BLOCK_VALUES = 2**17
+_FIELDS_ONLY = Wanted(rank=False, clipped=False, pointwise=True)
+
+
+def dispersion_factor(
+    estimator: str, members: int, *, alpha: float = 0.95, size: int | None = None
+) -> float:
+    r"""Factor of the fair dispersion in an estimator of the CRPS.
+
+    Every estimator is :math:`\mathrm{over} + \mathrm{under} - f \cdot \mathrm{dispersion}` of
+    :func:`crps_parts`: this is :math:`f`.
+
+    Parameters
+    ----------
+    estimator : {"fair", "standard", "almost_fair", "adjusted"}
+        See :func:`crps_ensemble`.
+    members : int
+        Members of the ensemble.
+    alpha : float
+        Share of the fair estimator in the almost fair one.
+    size : int, optional
+        Members that the score is adjusted to.
+
+    Returns
+    -------
+    float
+        1 for ``"fair"``, :math:`1-1/M` for ``"standard"``, :math:`1-(1-\alpha)/M` for
+        ``"almost_fair"``, :math:`1-1/\mathrm{size}` for ``"adjusted"``.
+
+    Raises
+    ------
+    DimensionError
+        One member, whose dispersion is unknown, with another estimator than ``"standard"``.
+    ValueError
+        Another estimator, ``alpha`` not in 0 to 1, or ``size`` missing, unused or below 1.
+
+    Examples
+    --------
+    >>> dispersion_factor("standard", 10), dispersion_factor("adjusted", 10, size=50)
+    (0.9, 0.98)
+    """
+    if estimator not in ("fair", "standard", "almost_fair", "adjusted"):
+        raise ValueError(
+            f"estimator is {estimator!r}, expected 'fair' or 'standard', "
+            "or 'almost_fair' or 'adjusted'."
+        )
+    if (estimator == "adjusted") != (size is not None):
+        raise ValueError("members are given with estimator='adjusted', and only then.")
+    if members == 1 and estimator != "standard":
+        raise DimensionError(
+            f"the {estimator} CRPS is undefined for one member; use estimator='standard', "
+            "which is then the absolute error."
+        )
+    if size is not None:
+        if size < 1:
+            raise ValueError(f"the CRPS cannot be adjusted to {size} members.")
+        return 1 - 1 / size
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}, expected 0 to 1.")
+    return 1 - {"fair": 0.0, "almost_fair": 1 - alpha, "standard": 1.0}[estimator] / members
 
 
 def crps_ensemble(
@@ -40,6 +103,8 @@ def crps_ensemble(
     *,
     dim: str = "number",
     estimator: str = "fair",
+    alpha: float = 0.95,
+    members: int | None = None,
 ) -> xr.DataArray:
     r"""Continuous ranked probability score (CRPS) of an ensemble.
 
@@ -48,6 +113,8 @@ def crps_ensemble(
     with :math:`K=M(M-1)` if ``estimator="fair"`` and :math:`M^2` if ``"standard"``. The fair one
     is unbiased for the distribution the members are drawn from; the standard one is the score of
     the ensemble as it stands, and for a calibrated ensemble larger by a factor :math:`1+1/M`.
+    ``"almost_fair"`` is ``alpha`` times the first plus ``1 - alpha`` times the second;
+    ``"adjusted"`` is the standard score to be expected of an ensemble of ``members``.
 
     Parameters
     ----------
@@ -57,8 +124,12 @@ def crps_ensemble(
         Verifying values in the same unit, without ``dim``.
     dim : str
         The ensemble dimension.
-    estimator : {"fair", "standard"}
+    estimator : {"fair", "standard", "almost_fair", "adjusted"}
         The estimator of the second term.
+    alpha : float
+        For ``"almost_fair"``.
+    members : int, optional
+        For ``"adjusted"``.
 
     Returns
     -------
@@ -69,13 +140,15 @@ def crps_ensemble(
     ------
     DimensionError
         ``dim`` missing from the forecast or present in the observation
-        (usually swapped arguments), or ``"fair"`` with one member.
+        (usually swapped arguments), or one member with another estimator than ``"standard"``.
     ValueError
-        Another ``estimator``.
+        Another ``estimator``, or ``alpha`` or ``members`` that do not fit it.
 
     References
     ----------
-    Ferro (2014), doi:10.1002/qj.2270. Zamo and Naveau (2018), doi:10.1007/s11004-017-9709-7.
+    Ferro (2014), doi:10.1002/qj.2270; Ferro, Richardson and Weigel (2008), doi:10.1002/met.45, for
+    the adjustment. Zamo and Naveau (2018), doi:10.1007/s11004-017-9709-7. Lang et al. (2024),
+    doi:10.48550/arXiv.2412.15832, for the almost fair one.
 
     Examples
     --------
@@ -84,17 +157,110 @@ def crps_ensemble(
     0.5
     >>> float(crps_ensemble(forecast, xr.DataArray(272.5), estimator="fair"))
     0.0
+    >>> float(crps_ensemble(forecast, xr.DataArray(272.5), estimator="adjusted", members=4))
+    0.25
     """
-    members = _require_ensemble(forecast, observation, dim)
-    if estimator not in ("fair", "standard"):
-        raise ValueError(f"estimator is {estimator!r}, expected 'fair' or 'standard'.")
-    if estimator == "fair" and members == 1:
-        raise DimensionError(
-            "the fair CRPS is undefined for one member; use estimator='standard', "
-            "which is then the absolute error."
-        )
-    pairs = members * (members - 1) if estimator == "fair" else members**2
-    return _pointwise(partial(_crps, pairs=pairs), forecast, observation, dim)
+    present = require_ensemble(forecast, observation, dim)
+    factor = dispersion_factor(estimator, present, alpha=alpha, size=members)
+    return pointwise(_crps, (forecast, observation), dim, factor=factor)
+
+
+def crps_parts(
+    forecast: xr.DataArray, observation: xr.DataArray, *, dim: str = "number"
+) -> xr.Dataset:
+    r"""Split the CRPS: forecast above, forecast below, and spread of the members.
+
+    Parameters
+    ----------
+    forecast : (number, ...)
+        Ensemble, any unit. NaN propagates.
+    observation : (...)
+        Verifying values in the same unit, without ``dim``.
+    dim : str
+        The ensemble dimension.
+
+    Returns
+    -------
+    xr.Dataset
+        In the forecast's unit, lazy if the input is: ``over``,
+        :math:`\frac1M\sum_i(x_i-y)^+`; ``under``, :math:`\frac1M\sum_i(y-x_i)^+`; and
+        ``dispersion``, :math:`\frac1{2M(M-1)}\sum_{i,j}|x_i-x_j|`, 0 for one member. The fair
+        CRPS is ``over + under - dispersion``; for others see :func:`dispersion_factor`.
+
+    Raises
+    ------
+    DimensionError
+        ``dim`` missing from the forecast or present in the observation.
+
+    Examples
+    --------
+    >>> parts = crps_parts(xr.DataArray([271.0, 273.0], dims="number"), xr.DataArray(272.5))
+    >>> [float(parts[name]) for name in ("over", "under", "dispersion")]
+    [0.25, 0.75, 1.0]
+    """
+    require_ensemble(forecast, observation, dim)
+    parts = pointwise(_parts, (forecast, observation), dim, new={"part": len(CLIPPED)})
+    return xr.Dataset({name: parts.isel(part=i) for i, name in enumerate(CLIPPED)})
+
+
+def threshold_weighted_crps(
+    forecast: xr.DataArray,
+    observation: xr.DataArray,
+    *,
+    threshold: float | xr.DataArray,
+    above: bool = True,
+    dim: str = "number",
+    estimator: str = "fair",
+) -> xr.DataArray:
+    r"""CRPS that looks at one side of a threshold only.
+
+    The CRPS of values clipped at the threshold, :math:`\max(x, t)` or :math:`\min(x, t)`: proper,
+    unlike the CRPS of the cases in which something extreme was observed.
+
+    Parameters
+    ----------
+    forecast : (number, ...)
+        Ensemble, any unit. NaN propagates.
+    observation : (...)
+        Verifying values in the same unit, without ``dim``.
+    threshold : float or (...)
+        Threshold in the same unit; it may vary over dimensions of the observation.
+    above : bool
+        The values above the threshold matter, rather than those below.
+    dim : str
+        The ensemble dimension.
+    estimator : {"fair", "standard"}
+        See :func:`crps_ensemble`.
+
+    Returns
+    -------
+    (...)
+        Pointwise score in the forecast's unit; lazy if the input is.
+
+    Raises
+    ------
+    DimensionError
+        As for :func:`crps_ensemble`.
+    ValueError
+        Another estimator.
+
+    References
+    ----------
+    Gneiting and Ranjan (2011), doi:10.1198/jbes.2010.08110. Allen, Ginsbourger and Ziegel (2023),
+    doi:10.1137/22M1532184.
+
+    Examples
+    --------
+    >>> forecast = xr.DataArray([1.0, 2.0, 4.0], dims="number")
+    >>> float(threshold_weighted_crps(forecast, xr.DataArray(1.0), threshold=3.0))
+    0.0
+    """
+    members = require_ensemble(forecast, observation, dim)
+    limit = xr.DataArray(threshold)
+    require_ensemble(forecast, limit, dim)
+    factor = dispersion_factor(estimator, members)
+    arrays = (forecast, observation, limit)
+    return pointwise(_clipped_crps, arrays, dim, factor=factor, above=above)
 
 
 def error_of_mean(
@@ -127,8 +293,8 @@ def error_of_mean(
     >>> float(error_of_mean(forecast, xr.DataArray(272.5)))
     -0.5
     """
-    _require_ensemble(forecast, observation, dim)
-    return _pointwise(_mean, forecast, observation, dim)
+    require_ensemble(forecast, observation, dim)
+    return pointwise(_field, (forecast, observation), dim, name="error")
 
 
 def squared_error_of_mean(
@@ -189,135 +355,28 @@ def ensemble_variance(forecast: xr.DataArray, *, dim: str = "number") -> xr.Data
     2.0
     """
     origin = xr.DataArray(0.0)
-    if _require_ensemble(forecast, origin, dim) == 1:
+    if require_ensemble(forecast, origin, dim) == 1:
         raise DimensionError("the ensemble variance is undefined for one member.")
-    return _pointwise(_variance, forecast, origin, dim)
+    return pointwise(_field, (forecast, origin), dim, name="variance")
 
 
-def rank_of_observation(
-    forecast: xr.DataArray, observation: xr.DataArray, *, dim: str = "number"
-) -> xr.DataArray:
-    """Rank of the observation among the members, as fractional counts over the M + 1 ranks.
-
-    Rank ``r`` means that ``r`` members lie below the observation. An observation that equals
-    some members could take any rank ``a`` to ``b``: its count is spread equally over them, so that
-    ties (dry cells, dark hours) need no random number and stay flat for a calibrated ensemble.
-
-    Parameters
-    ----------
-    forecast : (number, ...)
-        Ensemble, any unit. NaN propagates to every rank.
-    observation : (...)
-        Verifying values in the same unit, without ``dim``.
-    dim : str
-        The ensemble dimension.
-
-    Returns
-    -------
-    (..., rank)
-        Counts that sum to one over ``rank`` = 0..M; lazy if the input is.
-
-    Raises
-    ------
-    DimensionError
-        ``dim`` missing from the forecast or present in the observation.
-
-    References
-    ----------
-    Hamill (2001), doi:10.1175/1520-0493(2001)129<0550:IORHFV>2.0.CO;2.
-
-    Examples
-    --------
-    >>> forecast = xr.DataArray([0.0, 0.0, 3.0], dims="number")
-    >>> rank_of_observation(forecast, xr.DataArray(1.0)).values
-    array([0., 0., 1., 0.])
-    >>> rank_of_observation(forecast, xr.DataArray(0.0)).values.round(2)
-    array([0.33, 0.33, 0.33, 0.  ])
-    """
-    members = _require_ensemble(forecast, observation, dim)
-    counts = _pointwise(_ranks, forecast, observation, dim, new={"rank": members + 1})
-    return counts.assign_coords(rank=np.arange(members + 1))
+def _fields(x: Array, y: Array) -> FloatArray:
+    return ensemble_sums(x, y, np.empty((0, len(y))), wanted=_FIELDS_ONLY).pointwise
 
 
-def _require_ensemble(forecast: xr.DataArray, observation: xr.DataArray, dim: str) -> int:
-    """Refuse arrays that are not an ensemble and an observation; give the number of members."""
-    if dim in observation.dims:
-        raise DimensionError(
-            f"the observation has the ensemble dimension {dim!r}; are the arguments swapped? "
-            "The order is (forecast, observation)."
-        )
-    if dim not in forecast.dims:
-        raise DimensionError(
-            f"the forecast has no dimension {dim!r} among {forecast.dims}; "
-            f"a single forecast needs expand_dims({dim!r})."
-        )
-    if forecast.sizes[dim] == 0:
-        raise DimensionError(f"the forecast has no member along {dim!r}.")
-    return forecast.sizes[dim]
+def _field(x: Array, y: Array, *, name: str) -> FloatArray:
+    return _fields(x, y)[FIELDS.index(name)]
 
 
-def _pointwise(
-    kernel: Callable[[FloatArray], FloatArray],
-    forecast: xr.DataArray,
-    observation: xr.DataArray,
-    dim: str,
-    new: Mapping[str, int] | None = None,
-) -> xr.DataArray:
-    """Apply a kernel of the differences, (points, members) -> (points[, new])."""
-    sizes = dict(new or {})
-    return xr.apply_ufunc(
-        partial(_in_blocks, kernel),
-        forecast,
-        observation,
-        input_core_dims=[[dim], []],
-        output_core_dims=[list(sizes)],
-        join="exact",  # coordinates that differ are an error, not an intersection
-        keep_attrs=False,  # the unit of a variance is not that of its members
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"output_sizes": sizes, "allow_rechunk": True},
-    )
+def _parts(x: Array, y: Array) -> FloatArray:
+    return _fields(x, y)[: len(CLIPPED)].T
 
 
-def _in_blocks(
-    kernel: Callable[[FloatArray], FloatArray],
-    forecast: npt.NDArray[Any],
-    observation: npt.NDArray[Any],
-) -> FloatArray:
-    members = forecast.shape[-1]
-    shape = np.broadcast_shapes(forecast.shape[:-1], observation.shape)
-    x = np.broadcast_to(forecast, (*shape, members)).reshape(-1, members)
-    y = np.broadcast_to(observation, shape).reshape(-1, 1)
-    points = max(1, _BLOCK_VALUES // members)
-    with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is the answer
-        blocks = [
-            kernel(np.subtract(x[i : i + points], y[i : i + points], dtype=np.float64))
-            for i in range(0, max(1, len(x)), points)
-        ]
-    result = np.concatenate(blocks)
-    return result.reshape(shape + result.shape[1:])
+def _crps(x: Array, y: Array, *, factor: float) -> FloatArray:
+    over, under, dispersion = _fields(x, y)[: len(CLIPPED)]
+    return over + under - factor * dispersion
 
 
-def _crps(d: FloatArray, *, pairs: int) -> FloatArray:
-    # With d sorted, sum_{i<j} (d_j - d_i) = sum_i (2i - M + 1) d_i, i from 0: M log M, not M^2.
-    members = d.shape[-1]
-    ordered = np.sort(d, axis=-1)
-    lift = (2 * np.arange(members) - members + 1) / pairs
-    return (np.abs(ordered) / members - lift * ordered).sum(axis=-1)
-
-
-def _mean(d: FloatArray) -> FloatArray:
-    return d.mean(axis=-1)
-
-
-def _variance(d: FloatArray) -> FloatArray:
-    return d.var(axis=-1, ddof=1)
-
-
-def _ranks(d: FloatArray) -> FloatArray:
-    below = np.count_nonzero(d < 0, axis=-1)[:, np.newaxis]
-    ties = np.count_nonzero(d == 0, axis=-1)[:, np.newaxis]
-    rank = np.arange(d.shape[-1] + 1)
-    counts = ((rank >= below) & (rank <= below + ties)) / (ties + 1.0)
-    counts[np.isnan(d).any(axis=-1)] = np.nan
-    return counts
+def _clipped_crps(x: Array, y: Array, limit: Array, *, factor: float, above: bool) -> FloatArray:
+    clip = np.maximum if above else np.minimum
+    return _crps(clip(x, limit), clip(y, limit), factor=factor)

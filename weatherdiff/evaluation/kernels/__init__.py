@@ -151,7 +151,7 @@ def ensemble_sums(
     )
     for part in _parts(forecast):
         accumulate(whole.part(part), wanted, sums, pointwise[:, part])
-    return replace(sums, pointwise=pointwise if wanted.pointwise else None)
+    return replace(sums, pointwise=pointwise)
 
 
 def _require_shapes(

@@ -128,15 +128,8 @@ def _tiles(ensemble, truth, weights, events, blocks, wanted, scratch, sums, fiel
         _subtract(tile, members, y, first, counts, check)
         clean = _observe(weights, first, y, usable, check, missing)
         if not clean:
-            _mark(
-                (x, stride, members),
-                first,
-                (y, usable),
-                weights,
-                omit,
-                missing,
-                (counted, complete),
-            )
+            marks = (missing, counted, complete)
+            _mark(ensemble, first, (y, usable), weights, omit, marks)
         if with_fields:
             _sort(tile, members, blocks, step)
             _fields(tile, members, values)
@@ -148,18 +141,18 @@ def _tiles(ensemble, truth, weights, events, blocks, wanted, scratch, sums, fiel
             if with_alpha:
                 _bins(tile, members, bins)
             if not clean:
-                for t in range(TILE):
-                    if not complete[t]:
-                        values[:, t] = np.nan
-                        parts[:, :, t] = np.nan
-                        bins[:, :, t] = np.nan
+                _blank(values, complete)
+                for event in range(len(above)):
+                    _blank(parts[event], complete)
+                _blank(bins[0], complete)
+                _blank(bins[1], complete)
             if not known:
                 for event in range(len(above)):
-                    for t in range(TILE):
-                        if level[event, t] != level[event, t]:
-                            parts[event, :, t] = np.nan
+                    _blank(parts[event], level[event] == level[event])
             if fields.shape[1]:
-                fields[:, first : first + TILE] = values
+                for field in range(len(fields)):
+                    for t in range(TILE):
+                        fields[field, first + t] = values[field, t]
 
         for region in range(regions):
             for t in range(TILE):
@@ -184,16 +177,16 @@ def _tiles(ensemble, truth, weights, events, blocks, wanted, scratch, sums, fiel
                 if whole:
                     _add_ranks(rank[region], w, counts)
                 else:
-                    rank[region] = np.nan
+                    _spoil(rank[region])
             for event in range(len(above)):
                 if whole:
                     _add_counts(joint[region, event], w, counts, event, occurred)
                 else:
-                    joint[region, event] = np.nan
+                    _spoil(joint[region, event].reshape(-1))
                 if not known:
                     for t in range(TILE):
                         if w[t] > 0.0 and level[event, t] != level[event, t]:
-                            joint[region, event] = np.nan
+                            _spoil(joint[region, event].reshape(-1))
             if with_fields:
                 for field in range(len(values)):
                     totals[region, field] += _weighted(w, values, field)
@@ -206,8 +199,22 @@ def _tiles(ensemble, truth, weights, events, blocks, wanted, scratch, sums, fiel
                         alpha[region, k] += _weighted(w, bins, k)
                         beta[region, k] += _weighted(w, bins, members + 1 + k)
         if not clean:
-            counted[:] = True
-            complete[:] = True
+            for t in range(TILE):
+                counted[t] = complete[t] = True
+
+
+@_compiled
+def _blank(rows, kept):  # type: ignore[no-untyped-def]
+    for row in range(len(rows)):
+        for t in range(TILE):
+            if not kept[t]:
+                rows[row, t] = np.nan
+
+
+@_compiled
+def _spoil(sums):  # type: ignore[no-untyped-def]
+    for k in range(len(sums)):
+        sums[k] = np.nan
 
 
 @_compiled
@@ -274,11 +281,11 @@ def _observe(weights, first, y, usable, check, missing):  # type: ignore[no-unty
 
 
 @_compiled
-def _mark(ensemble, first, truth, weights, omit, missing, marks):  # type: ignore[no-untyped-def]
+def _mark(ensemble, first, truth, weights, omit, marks):  # type: ignore[no-untyped-def]
     """Find the points that count, and those that are complete, one by one."""
     x, stride, members = ensemble
     y, usable = truth
-    counted, complete = marks
+    missing, counted, complete = marks
     for t in range(TILE):
         there = y[first + t] == y[first + t]
         seen = False

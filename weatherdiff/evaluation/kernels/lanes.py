@@ -22,7 +22,6 @@ __all__ = [
     "exchange",
     "greater",
     "less",
-    "lesser",
     "load",
     "splat",
     "store",
@@ -169,8 +168,7 @@ def _choice(sign: str) -> Callable[..., Any]:
     return choose
 
 
-lesser = intrinsic(_choice("<"))  # the second where one is NaN
-greater = intrinsic(_choice(">"))
+greater = intrinsic(_choice(">"))  # the second where one is NaN
 
 
 def _arithmetic(floating: str, integer: str | None) -> Callable[..., Any]:

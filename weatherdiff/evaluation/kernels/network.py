@@ -77,7 +77,7 @@ def network(members: int) -> npt.NDArray[np.intp]:
 
 
 def _blocks(masks: list[int], size: int) -> list[tuple[int, ...]]:
-    """The closed blocks of up to three layers."""
+    """Find the closed blocks of up to three layers."""
     if masks == [1]:
         return [(1 + _LAYERS.index((1,)), *range(first, first + 8)) for first in range(0, size, 8)]
     # Reduce the masks to a basis; its leading bits number the rows of a block in rising order.

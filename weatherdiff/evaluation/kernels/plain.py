@@ -117,10 +117,7 @@ def _fields(d: FloatArray) -> list[FloatArray]:
 
 def _add(total: FloatArray, weights: FloatArray, field: FloatArray | None = None) -> None:
     """Add a weighted sum over points, tile after tile; where the weight is 0 nothing counts."""
-    if field is None:
-        products = weights
-    else:
-        products = np.where(weights == 0, 0.0, weights * field)
+    products = weights if field is None else np.where(weights == 0, 0.0, weights * field)
     whole = -products.shape[1] % TILE
     tiles = np.pad(products, ((0, 0), (0, whole))).reshape(len(total), -1, TILE).sum(axis=2)
     total[:] = np.add.accumulate(np.column_stack([total, tiles]), axis=1)[:, -1]

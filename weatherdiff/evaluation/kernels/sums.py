@@ -109,7 +109,7 @@ class Points:
     climatology: FloatArray
 
     def part(self, points: slice) -> Points:
-        """Some of the points, in contiguous arrays; those that are so already are not copied."""
+        """Take some of the points, in contiguous arrays; copies only where it must be."""
         forecast, thresholds = self.forecast[:, points], self.thresholds
         between, within = forecast.strides
         if within != forecast.itemsize or between < 0 or between % within:
@@ -127,7 +127,7 @@ class Points:
         )
 
     def padded(self, size: int) -> Points:
-        """With zeros that have no weight, up to some number of points."""
+        """Fill up with zeros that have no weight."""
         lacking = size - len(self.observation)
 
         def pad(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -168,8 +168,8 @@ class EnsembleSums:
         Sums of the mean distances of Hersbach (2000) below and above the observation.
     missing : (member + 1,) int64
         Observed points where the member is NaN; the last is the number of observed points.
-    pointwise : (field, point) or None
-        Fields of the last call; NaN where a value is missing.
+    pointwise : (field, point)
+        Fields of the last call, if wanted; NaN where a value is missing.
     """
 
     fields: tuple[str, ...]
@@ -182,13 +182,13 @@ class EnsembleSums:
     alpha: FloatArray
     beta: FloatArray
     missing: npt.NDArray[np.int64]
-    pointwise: FloatArray | None = None
+    pointwise: FloatArray
 
     @classmethod
     def zero(
         cls, members: int, regions: int, events: int = 0, climatology: bool = False
     ) -> EnsembleSums:
-        """Sums over no points."""
+        """Make sums over no points."""
         fields = FIELDS + ANOMALIES if climatology else FIELDS
         return cls(
             fields=fields,
@@ -201,6 +201,7 @@ class EnsembleSums:
             alpha=np.zeros((regions, members + 1)),
             beta=np.zeros((regions, members + 1)),
             missing=np.zeros(members + 1, np.int64),
+            pointwise=np.empty((0, 0)),
         )
 
     def __getitem__(self, field: str) -> FloatArray:

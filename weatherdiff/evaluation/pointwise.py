@@ -1,0 +1,128 @@
+"""Functions of arrays ``(member, point)`` applied to data arrays, block by block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from weatherdiff.errors import DimensionError
+
+__all__ = ["as_points", "blocks", "pointwise", "require_ensemble"]
+
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float64]
+
+# Points worked on at a time: few enough for the results to stay in the cache.
+_BLOCK = 2**13
+
+
+def require_ensemble(forecast: xr.DataArray, observation: xr.DataArray, dim: str) -> int:
+    """Refuse arrays that are not an ensemble and an observation; give the number of members."""
+    if dim in observation.dims:
+        raise DimensionError(
+            f"the observation has the ensemble dimension {dim!r}; are the arguments swapped? "
+            "The order is (forecast, observation)."
+        )
+    if dim not in forecast.dims:
+        raise DimensionError(
+            f"the forecast has no dimension {dim!r} among {forecast.dims}; "
+            f"a single forecast needs expand_dims({dim!r})."
+        )
+    if forecast.sizes[dim] == 0:
+        raise DimensionError(f"the forecast has no member along {dim!r}.")
+    return forecast.sizes[dim]
+
+
+def pointwise(
+    kernel: Callable[..., FloatArray],
+    arrays: tuple[xr.DataArray, ...],
+    dim: str,
+    *,
+    new: Mapping[str, int] | None = None,
+    **options: Any,
+) -> xr.DataArray:
+    """Apply a function of an ensemble and of arrays without members, lazily if they are lazy.
+
+    Parameters
+    ----------
+    kernel : callable
+        Takes ``(member, point)``, then ``(point,)`` for each further array, then ``options``;
+        gives ``(point, ...)`` with the new dimensions last.
+    arrays : tuple of xr.DataArray
+        The forecast, with ``dim``, and the others, without.
+    dim : str
+        The ensemble dimension.
+    new : mapping of str to int, optional
+        Dimensions that the result has besides, and their sizes.
+    **options
+        Keywords of ``kernel``.
+
+    Returns
+    -------
+    xr.DataArray
+        Float64, without attributes: the unit of a variance is not that of its members.
+    """
+    sizes = dict(new or {})
+    return xr.apply_ufunc(
+        partial(_in_blocks, partial(kernel, **options), tuple(sizes.values())),
+        *arrays,
+        input_core_dims=[[dim], *([] for _ in arrays[1:])],
+        output_core_dims=[list(sizes)],
+        join="exact",  # coordinates that differ are an error, not an intersection
+        keep_attrs=False,
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={"output_sizes": sizes, "allow_rechunk": True},
+    )
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Cut an array into blocks of some thousand points, contiguous as far as it goes.
+
+    Examples
+    --------
+    >>> [tuple(range(*s.indices(n)) for s, n in zip(b, (2, 3))) for b in blocks((2, 3))]
+    [(range(0, 2), range(0, 3))]
+    >>> len(list(blocks((5, 3, 10000))))
+    30
+    """
+    if not shape:
+        yield ()
+        return
+    inner = math.prod(shape[1:])
+    step = max(1, _BLOCK // max(1, inner))
+    for start in range(0, shape[0], step):
+        here = slice(start, start + step)
+        if inner > _BLOCK:
+            yield from ((here, *rest) for rest in blocks(shape[1:]))
+        else:
+            yield (here, *(slice(None) for _ in shape[1:]))
+
+
+def as_points(array: Array, leading: tuple[int, ...] = ()) -> Array:
+    """Flatten to float32 or float64 points, behind the leading sizes; a copy only if it must be."""
+    kept = array.dtype in (np.float32, np.float64) and array.dtype.isnative
+    points = array.reshape(*leading, -1) if array.size else array.reshape(*leading, 0)
+    return points if kept else points.astype(np.float64)
+
+
+def _in_blocks(
+    kernel: Callable[..., FloatArray], new: tuple[int, ...], forecast: Array, *others: Array
+) -> FloatArray:
+    members = forecast.shape[-1]
+    shape = np.broadcast_shapes(forecast.shape[:-1], *(other.shape for other in others))
+    forecast = np.broadcast_to(forecast, (*shape, members))
+    others = tuple(np.broadcast_to(other, shape) for other in others)
+    result = np.empty(shape + new)
+    for block in blocks(shape):
+        x = as_points(np.moveaxis(forecast[block], -1, 0), (members,))
+        with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is the answer
+            values = kernel(x, *(as_points(other[block]) for other in others))
+        result[block] = values.reshape(result[block].shape)
+    return result
