@@ -134,7 +134,7 @@ class AnalogEnsemble:
             A valid time lies within the training period, or there are fewer analogs than members.
         """
         init_times, lead_times = in_nanoseconds(init_times, lead_times)
-        refuse_seen(self._times, init_times[:, np.newaxis] + lead_times, "analogs'")
+        refuse_seen(self._times, init_times[:, np.newaxis] + lead_times, "analog ensemble")
         followed = np.stack(
             [positions(self._times, self._times + lead) for lead in lead_times], axis=1
         )

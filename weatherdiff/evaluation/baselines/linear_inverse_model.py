@@ -293,9 +293,9 @@ class _Fields:
                 noise[i, number] = rng.standard_normal((longest, size))
         paths = model._dynamics.paths(self._past[:, np.newaxis], noise)
         paths = np.moveaxis(paths[:, :, self._steps - 1], 1, 2).astype(np.float32)
-        anomalies = paths @ model._space.maps(name).astype(np.float32)
         record = model._space.climatology.record
         part = record.part(name)
+        anomalies = paths @ model._space.maps[:, part]
         unresolved = model._unresolved[part].astype(np.float32)
         for i, init in enumerate(self._inits):
             for j, step in enumerate(self._steps):
@@ -311,13 +311,15 @@ class _Fields:
         space = self._model._space
         quiet = np.zeros((len(self._inits), self._steps.max(), space.count))
         paths = self._model._dynamics.paths(self._past, quiet)[:, self._steps - 1]
+        record = space.climatology.record
         mean, spread = self._climate(name)
-        return mean + spread * space.climatology.record.frames(name, paths @ space.maps(name))
+        return mean + spread * record.frames(name, paths @ space.maps[:, record.part(name)])
 
     def spread(self, name: str) -> FloatArray:
         """Predictive standard deviation (init_time, lead_time, ...)."""
         space = self._model._space
-        record, maps = space.climatology.record, space.maps(name)
+        record = space.climatology.record
+        maps = space.maps[:, record.part(name)]
         covariances = self._model._dynamics.covariances(self._steps.max())[self._steps - 1]
         variance = np.stack([((c @ maps) * maps).sum(axis=0) for c in covariances])
         variance += self._model._unresolved[record.part(name)] ** 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class TrainingRecord:
         """Whether all variables are complete, (time,)."""
         return np.logical_and.reduce(list(self.complete.values()))
 
-    @property
+    @cached_property
     def weights(self) -> npt.NDArray[np.float64]:
         """Area weights of the observed cells, mean 1 in each variable, (state,)."""
         parts = []

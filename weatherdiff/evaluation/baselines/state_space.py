@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -149,8 +150,8 @@ class StateSpace:
         components[place >= 0] = rows[inverse]
         return components
 
-    def maps(self, name: str) -> FloatArray:
-        """Patterns of a variable's observed cells as standardised anomalies, (pattern, cell)."""
-        record = self.climatology.record
-        part = record.part(name)
-        return (self.patterns[part] / np.sqrt(record.weights[part])[:, np.newaxis]).T
+    @cached_property
+    def maps(self) -> npt.NDArray[np.float32]:
+        """Patterns as standardised anomalies, (pattern, state)."""
+        weights = self.climatology.record.weights[:, np.newaxis]
+        return np.ascontiguousarray((self.patterns / np.sqrt(weights)).T, dtype=np.float32)
