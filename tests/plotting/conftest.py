@@ -180,18 +180,20 @@ def rich_comparison(*, variables=tuple(UNITS), leads=(6, 12, 24, 48), regions=()
     return comparison.assign_attrs(score="crps", better="lower", level=0.95)
 
 
-@pytest.fixture(name="rich_scores")
+@pytest.fixture(scope="session", name="rich_scores")
 def _rich_scores():
     return rich_scores
 
 
-@pytest.fixture(name="rich_comparison")
+@pytest.fixture(scope="session", name="rich_comparison")
 def _rich_comparison():
     return rich_comparison
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def render():
+    """Draw a figure for real."""
+
     def png(figure):
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=40)

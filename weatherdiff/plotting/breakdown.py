@@ -18,7 +18,7 @@ from weatherdiff.plotting.appearance import (
     title_of,
 )
 from weatherdiff.plotting.scores import reference_names
-from weatherdiff.plotting.selection import hours, of_variable, one_stratum, strata
+from weatherdiff.plotting.selection import hours, known, of_variable, one_stratum, strata
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +29,8 @@ __all__ = ["plot_scores_by"]
 def plot_scores_by(scores: xr.Dataset, *, variable: str, by: str = "region") -> Figure:
     """CRPS, its skill, the spread-skill ratio and the bias against lead time, a line for each part.
 
+    Parts without any known score, such as seasons without forecasts, are left out.
+
     Parameters
     ----------
     scores : (variable, lead_time, ...)
@@ -36,12 +38,12 @@ def plot_scores_by(scores: xr.Dataset, *, variable: str, by: str = "region") -> 
     variable : str
         Channel label.
     by : {"region", "season", "month", "hour"}
-        Of the other ones that the scores have, the first value is taken.
+        Of the other ones that the scores have, the first known value is taken.
 
     Raises
     ------
     InputError
-        Unknown channel, or scores that are not parted so.
+        Unknown channel, or scores that are not parted so, or not known.
     """
     from matplotlib.figure import Figure
 
@@ -49,7 +51,9 @@ def plot_scores_by(scores: xr.Dataset, *, variable: str, by: str = "region") -> 
         offered = ", ".join(strata(scores)) or "nothing"
         raise InputError(f"the scores are not parted by {by}, only by {offered}.")
     scores = of_variable(scores, variable)
-    parts = [scores.isel({by: index}) for index in range(scores.sizes[by])]
+    parts = [scores.isel({by: index}) for index in np.flatnonzero(known(scores, by))]
+    if not parts:
+        raise InputError(f"no score of {variable} is known of any {by}.")
     names = [title_of(str(part[by].values)) for part in parts]
     parts, where = [one_stratum(part)[0] for part in parts], one_stratum(parts[0])[1]
     units = display_units(str(scores["units"].values) if "units" in scores.coords else None)

@@ -273,7 +273,7 @@ def _draw_reliability(diagram: Axes, use: Axes, table: xr.Dataset) -> None:
     diagram.text(
         0.04,
         0.97,
-        "\n".join(f"{name} {float(parts[name]):.3f}" for name in _PARTS),
+        "\n".join(f"{name} {round(float(parts[name]), 3) + 0.0:.3f}" for name in _PARTS),
         va="top",
         fontsize=8,
         linespacing=1.3,

@@ -115,7 +115,9 @@ def plot_crps_parts(scores: xr.Dataset, *, variable: str, region: str | None = N
             leads, scores[name].values * units.factor, color=color, label=label, **_STYLE
         )
     if second:
-        _legend(panels[1])
+        bottom, top = panels[1].get_ylim()
+        panels[1].set_ylim(bottom, top + 0.45 * (top - bottom))
+        panels[1].legend(loc="upper left", frameon=False, fontsize=9)
         panels[1].axhline(0, color="0.3", linewidth=0.8)
         panels[1].set_title("Calibration", loc="left", fontsize=11)
         panels[1].set_ylabel(units.axis_label("parts of the CRPS"))

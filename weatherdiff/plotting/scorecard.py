@@ -217,9 +217,7 @@ def _mark(
     panel.scatter(columns + x, rows + y, s=9, c=inks, linewidths=0, zorder=3)
 
 
-def _bar(
-    figure: Figure, mesh: QuadMesh, end: float, unit: tuple[float, float], words: str
-) -> None:
+def _bar(figure: Figure, mesh: QuadMesh, end: float, unit: tuple[float, float], words: str) -> None:
     axes = figure.add_axes((0.25 * unit[0], 0.5 * unit[1], 2.6 * unit[0], 0.13 * unit[1]))
     bar = figure.colorbar(mesh, cax=axes, orientation="horizontal", extend="both")
     bar.set_ticks([-end, -end / 2, 0, end / 2, end])

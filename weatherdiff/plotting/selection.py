@@ -18,6 +18,7 @@ __all__ = [
     "evenly_spaced",
     "forecast_and_observation",
     "hours",
+    "known",
     "nearest_cell",
     "observed_at",
     "of_variable",
@@ -150,14 +151,16 @@ def strata(scores: xr.Dataset) -> list[str]:
 
 
 def one_stratum(scores: xr.Dataset, *, region: str | None = None) -> tuple[xr.Dataset, str]:
-    """Take one region and the first season, month or hour, where the scores are parted so.
+    """Take one region, season, month or hour, where the scores are parted so.
+
+    Unless named, the first with a known score is taken: a season without forecasts has none.
 
     Parameters
     ----------
     scores : ([region,] [season | month | hour,] ...)
         Scores or a comparison.
     region : str, optional
-        Default: the first.
+        Its name.
 
     Returns
     -------
@@ -183,12 +186,30 @@ def one_stratum(scores: xr.Dataset, *, region: str | None = None) -> tuple[xr.Da
             scores = scores.isel(region=position)
     for dim in _STRATA:
         if dim in scores.dims:
-            taken = scores.isel({dim: 0})
+            taken = scores.isel({dim: int(known(scores, dim).argmax())})
             if scores.sizes[dim] > 1:
                 value = title_of(str(taken[dim].values))
                 words += f", {value}" if dim == "region" else f", {dim} {value}"
             scores = taken
     return scores, words
+
+
+def known(scores: xr.Dataset, dim: str) -> npt.NDArray[np.bool_]:
+    """Tell which regions, seasons, months or hours have a known score.
+
+    Parameters
+    ----------
+    scores : (dim, ...)
+        Scores with ``crps``, or a comparison; where they are neither, all are known.
+    dim : str
+        The dimension that parts them.
+    """
+    for name in ("crps", "relative_difference"):
+        if name in scores and dim in scores[name].dims:
+            others = [other for other in scores[name].dims if other != dim]
+            found: npt.NDArray[np.bool_] = scores[name].notnull().any(others).values
+            return found
+    return np.ones(scores.sizes[dim], bool)
 
 
 def evenly_spaced(size: int, count: int) -> list[int]:

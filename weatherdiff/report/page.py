@@ -44,7 +44,7 @@ th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd
 thead th { border-bottom: 2px solid #888; vertical-align: bottom; }
 th.group { text-align: center; border-left: 1px solid #ddd; }
 td.bad { background: #fbd9c6; font-weight: 600; }
-figure { margin: 1rem 0; }
+figure { display: inline-block; vertical-align: top; margin: 1rem 1rem 1rem 0; }
 img { max-width: 100%; height: auto; }
 figcaption { font-size: .9rem; color: #444; max-width: 75ch; }
 dl { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: .15rem 1rem;

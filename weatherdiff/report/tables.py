@@ -9,7 +9,7 @@ import xarray as xr
 
 from weatherdiff.plotting.appearance import SPREAD_SKILL_BAND, display_units, lead_labels, title_of
 from weatherdiff.plotting.scores import reference_names
-from weatherdiff.plotting.selection import evenly_spaced, hours, one_stratum
+from weatherdiff.plotting.selection import evenly_spaced, hours, known, one_stratum
 
 __all__ = ["score_table", "strata_table"]
 
@@ -57,7 +57,7 @@ def score_table(scores: xr.Dataset) -> str:
 
 
 def strata_table(scores: xr.Dataset, by: str) -> str:
-    """Table of one variable's scores, a row for each region, season, month or hour.
+    """Table of one variable's scores, a row for each region, season, month or hour with any.
 
     CRPS, its skill against the first reference and the spread-skill ratio, at up to four lead
     times.
@@ -65,7 +65,8 @@ def strata_table(scores: xr.Dataset, by: str) -> str:
     Parameters
     ----------
     scores : (..., lead_time[, ...])
-        Scores of one variable, with the dimension ``by``; of others like it the first is taken.
+        Scores of one variable, with the dimension ``by``; of others like it the first
+        known is taken.
     by : str
         What the rows are.
     """
@@ -83,7 +84,8 @@ def strata_table(scores: xr.Dataset, by: str) -> str:
     )
     leads = "".join(f'<th scope="col">{labels[index]}</th>' for index in positions) * len(columns)
     rows = []
-    for index, value in enumerate(scores[by].values):
+    for index in np.flatnonzero(known(scores, by)):
+        value = scores[by].values[index]
         part, _ = one_stratum(scores[list(columns)].isel({by: index}))
         cells = [f'<th scope="row">{escape(title_of(str(value)))}</th>']
         for name in columns:

@@ -52,7 +52,7 @@ def headline(scores: xr.Dataset, comparisons: Mapping[str, xr.Dataset] | None = 
         return f"{subject} was scored at {variables * leads} {unit}, against no reference. {ratio}"
     return (
         f"{subject} beats {_wins(scores, unit)}. {ratio} "
-        f'"Beats" means a lower mean CRPS; {_tests(comparisons or {})}'
+        f'"Beats" means a lower mean CRPS{_tests(comparisons or {}, reference_names(scores))}'
     )
 
 
@@ -160,19 +160,21 @@ def _wins(scores: xr.Dataset, unit: str) -> str:
     return _joined(counts)
 
 
-def _tests(comparisons: Mapping[str, xr.Dataset]) -> str:
-    """Say what the tests of the CRPS found, as the end of a sentence and perhaps another one."""
+def _tests(comparisons: Mapping[str, xr.Dataset], names: list[str]) -> str:
+    """Say what the tests of the CRPS found, as the end of a sentence and others after it."""
     tested = {
         name: one_stratum(comparison)[0]
         for name, comparison in comparisons.items()
         if comparison.attrs.get("score", "crps") == "crps" and "significant" in comparison
     }
     if not tested:
-        return "no significance test was made."
+        return "; no significance test was made."
     level = next(iter(tested.values())).attrs.get("level")
-    rate = "" if level is None else f" at a false discovery rate of {100 * (1 - level):.3g} %"
+    rate = "" if level is None else f", at a false discovery rate of {100 * (1 - level):.3g} %"
     found = "; ".join(significance(comparison, name) for name, comparison in tested.items())
-    return f"significantly so{rate}: {found}."
+    untested = [name for name in names if name not in tested]
+    rest = f" No significance test was made against {_joined(untested)}." if untested else ""
+    return f". The difference is significant{rate}: {found}.{rest}"
 
 
 def _joined(parts: list[str]) -> str:

@@ -61,7 +61,7 @@ def write_report(
         The file to write; an existing one is replaced, missing folders are made.
     scores : (variable, [region, season, ...,] lead_time[, ...])
         What :func:`weatherdiff.evaluation.evaluate` returns. The verdict is that of the first
-        region, season, ...; all of them are in tables.
+        region, season, ... with any; all of them are in tables.
     forecasts : (init_time, lead_time, number[, level], latitude, longitude), optional
         With every scored channel. One forecast is shown and, unless the scores hold spectra, up to
         eight enter them; if lazy, no others are read. Not shown without.
@@ -102,7 +102,8 @@ def write_report(
             raise InputError("forecasts can be shown only beside observations.")
         illustrations = Illustrations.choose(scores, forecasts, observations, points)
     words, comparisons = _told(references or {})
-    main, where = one_stratum(scores)
+    main, _ = one_stratum(scores)
+    where = " and ".join(f"{dim} {title_of(str(main[dim].values))}" for dim in strata(scores))
 
     headings = {f"variable-{index}": title_of(label) for index, label in enumerate(labels)}
     most = shares(_MOST_PICTURES - min(len(comparisons), _MOST_SCORECARDS), len(labels))
@@ -125,7 +126,7 @@ def write_report(
     body = [
         heading(title),
         paragraph(headline(main, comparisons), kind="lead"),
-        paragraph(f"All this is said of {where.removeprefix(', ')}.") if where else "",
+        paragraph(f"Where nothing else is said, scores are of {where}.") if where else "",
         bullets(summaries) if len(labels) > 1 else "",
         navigation(anchors),
         _scorecards(comparisons) if comparisons else "",

@@ -1,0 +1,176 @@
+"""The report shows every score there is, says what the tests found, and stays small."""
+
+import re
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from weatherdiff.errors import InputError
+from weatherdiff.report import write_report
+from weatherdiff.report.exhibits import Exhibit, shares, shown
+from weatherdiff.report.tables import strata_table
+from weatherdiff.report.verdict import headline, significance
+
+TWO = ("2m_temperature", "mean_sea_level_pressure")
+# All that is drawn of one variable besides its scores against lead time.
+INGREDIENTS = {
+    "over": "Parts of the CRPS",
+    "rank_histogram": "Rank histograms",
+    "event_count": "Reliability diagrams",
+    "map_weight": "Maps of the CRPS",
+    "crps_by_scale": "averaged over ever larger scales",
+    "energy_score": "Energy and variogram scores",
+    "power_members": "Power spectra",
+}
+
+
+def alts(page):
+    return re.findall(r'<img [^>]*alt="([^"]*)"', page)
+
+
+def written(folder, **arguments):
+    return write_report(folder / "report.html", **arguments).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, rich_scores, rich_comparison):
+    references = {
+        "climatology": rich_comparison(variables=TWO).assign_attrs(description="thirty <years>"),
+        "persistence": "the last analysis",
+    }
+    scores = rich_scores(variables=TWO, leads=(6, 12), regions=("all", "tropics"))
+    folder = tmp_path_factory.mktemp("report")
+    return written(folder, scores=scores, references=references, title="Scores alone")
+
+
+def test_a_report_of_scores_alone_shows_every_ingredient_of_every_variable(page):
+    texts = alts(page)
+    for words in INGREDIENTS.values():
+        assert sum(words in text for text in texts) >= len(TWO), words
+    assert sum("a line for each region" in text for text in texts) == len(TWO)
+    assert all(len(text) > 20 for text in texts)
+    assert "The forecast from" not in page
+
+
+def test_the_scorecard_comes_before_the_variables_and_says_what_was_found(page):
+    assert page.index('id="scorecard"') < page.index('id="variable-0"')
+    assert 'href="#scorecard"' in page
+    card = next(text for text in alts(page) if text.startswith("Scorecard"))
+    assert re.search(r"CRPS relative to climatology .* better than climatology at \d of 8", card)
+
+
+def test_what_a_reference_is_comes_from_words_or_from_the_comparison(page):
+    assert "thirty &lt;years&gt;" in page
+    assert "the last analysis" in page
+    assert "No significance test was made against persistence." in page
+
+
+def test_regions_are_in_a_table_and_the_verdict_says_of_which_it_is(page):
+    assert "Where nothing else is said, scores are of region all." in page
+    assert page.count("<h3>By region</h3>") == len(TWO)
+    assert page.count('<th scope="row">tropics</th>') == len(TWO)
+
+
+def test_equal_scores_and_comparisons_give_equal_bytes(tmp_path, rich_scores, rich_comparison):
+    scores = rich_scores(variables=TWO[:1], leads=(6,))
+    scores = scores[["crps", "rmse", "bias", "spread_skill_ratio", "event_count", "event_occurred"]]
+    pages = [
+        written(tmp_path, scores=scores, references={"x": rich_comparison(leads=(6,))})
+        for _ in range(2)
+    ]
+    assert pages[0] == pages[1]
+
+
+def test_a_missing_ingredient_is_a_sentence(tmp_path, rich_scores):
+    scores = rich_scores(variables=TWO[:1], leads=(6,))
+    keep = ["crps", "rmse", "bias", "spread_skill_ratio", "rank_histogram"]
+    powers = [name for name in scores if str(name).startswith("power")]
+    page = written(tmp_path, scores=scores[keep].assign(scores[powers] * np.nan))
+    assert "No spectra: the scores hold no spectra of 2m_temperature." in page
+    assert len(alts(page)) == 2
+
+
+def test_forecasts_without_observations_are_refused(tmp_path, rich_scores):
+    with pytest.raises(InputError, match="beside observations"):
+        written(tmp_path, scores=rich_scores(), forecasts=xr.Dataset())
+
+
+def test_a_page_of_many_variables_keeps_to_forty_pictures_and_names_the_rest(
+    tmp_path, rich_scores, rich_comparison, monkeypatch
+):
+    drawn = []
+    monkeypatch.setattr(Exhibit, "markup", lambda self: drawn.append(self.name) or "")
+    variables = tuple(f"variable_{index}" for index in range(50))
+    cards = {f"model_{index}": rich_comparison(variables=variables) for index in range(6)}
+    scores = rich_scores(variables=variables, leads=(6,))
+    page = written(tmp_path, scores=scores, references=cards)
+    assert len(drawn) == 40
+    assert sum(name.startswith("scorecard") for name in drawn) == 4
+    assert drawn.count("scores against lead time") == 36
+    assert "scorecard against model_5" in page
+    assert "Left out to keep the page small: scores against lead time, parts of the CRPS" in page
+
+
+def test_the_most_important_pictures_are_kept_in_the_order_of_the_page(monkeypatch):
+    monkeypatch.setattr(Exhibit, "markup", lambda self: self.name)
+    exhibits = [
+        Exhibit(name, None, "", rank=rank) for name, rank in zip("abcd", (0, 9, 3, 1), strict=True)
+    ]
+    assert shown(exhibits, 3) == ["a", "c", "d", "<p>Left out to keep the page small: b.</p>"]
+    assert shown(exhibits, 9) == ["a", "b", "c", "d"]
+    assert sum(shares(40, 7)) == 40
+
+
+# The verdict
+
+
+def test_the_headline_says_what_the_tests_found(rich_scores, rich_comparison):
+    scores = rich_scores(leads=(6, 12))
+    comparison = rich_comparison(leads=(6, 12))
+    comparison["difference"][:] = [[-1, 1], [-1, -1], [-1, np.nan]]
+    comparison["significant"][:] = [[True, True], [False, True], [True, False]]
+    comparison["p_value"][2, 1] = np.nan
+    text = headline(scores, {"climatology": comparison, "persistence": comparison})
+    assert text.endswith(
+        '"Beats" means a lower mean CRPS. The difference is significant, at a false discovery rate '
+        "of 5 %: better than climatology at 3 of 6, worse at 1 (1 not tested); "
+        "better than persistence at 3 of 6, worse at 1 (1 not tested)."
+    )
+    assert "no significance test was made" in headline(scores)
+
+
+def test_a_test_of_another_score_does_not_speak_for_the_crps(rich_scores, rich_comparison):
+    comparison = rich_comparison().assign_attrs(score="rmse")
+    text = headline(rich_scores(), {"climatology": comparison})
+    assert "no significance test was made" in text
+
+
+def test_higher_is_better_for_some_scores(rich_comparison):
+    comparison = rich_comparison(variables=TWO[:1], leads=(6, 12))
+    comparison["difference"][:] = [[0.1, 0.2]]
+    comparison["significant"][:] = True
+    assert "at 0 of 2, worse at 2" in significance(comparison, "x")
+    assert "at 2 of 2, worse at none" in significance(comparison.assign_attrs(better="higher"), "x")
+
+
+def test_the_table_of_seasons_marks_failures_and_leaves_out_the_unknown(rich_scores):
+    scores = rich_scores(variables=TWO[1:], leads=(6, 12), seasons=("DJF", "MAM", "JJA"))
+    for name, value in (("crps", 250.0), ("crpss_climatology", 0.25), ("spread_skill_ratio", 1.0)):
+        scores[name] = scores[name] * 0 + value
+        scores[name] = scores[name].where(scores["season"] != "DJF")
+    scores["crpss_climatology"][2, 0, 1] = -0.5
+    table = strata_table(scores.isel(variable=0), "season")
+    rows = [
+        re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in re.findall(r"<tr>(.*?)</tr>", table)
+    ]
+    assert rows[2:] == [
+        ["MAM", "2.50", "2.50", "25.0", "25.0", "1.00", "1.00"],
+        ["JJA", "2.50", "2.50", "25.0", "▼ -50.0", "1.00", "1.00"],
+    ]
+    assert rows[0] == [
+        "season",
+        "CRPS [hPa]",
+        "skill against climatology [%]",
+        "spread-skill ratio",
+    ]
