@@ -17,6 +17,8 @@ from weatherdiff.evaluation import (
     summary,
     write_scores,
 )
+from weatherdiff.evaluation.scorecard import scorecard, scorecard_table
+from weatherdiff.evaluation.significance import compare
 
 
 @pytest.fixture
@@ -61,6 +63,110 @@ def test_table_is_aligned_and_names_units_members_and_estimator(scores):
     assert " 18 h " in lines[3]
     assert lines[-1].startswith("3 members, 7 initial times")
     assert lines[-1].endswith("fair CRPS")
+
+
+def by_region(scores: xr.Dataset) -> xr.Dataset:
+    """Scores by region: twice the CRPS in the south, in which the first variable is unknown."""
+    names = [name for name in ("crps", "crpss_climatology", "spread_skill_ratio") if name in scores]
+    south = scores[names].assign(crps=2 * scores["crps"])
+    both = xr.concat([scores[names], south], "region").assign_coords(region=["north", "south"])
+    return both.transpose("variable", "region", "lead_time").assign_attrs(scores.attrs)
+
+
+def test_summary_tells_regions_apart(scores):
+    result = summary(by_region(scores))
+    assert list(result["regions"]) == ["north", "south"]
+    assert result["variables"] == result["regions"]["north"]
+    north, south = (result["regions"][name]["2m_temperature"]["6"] for name in ("north", "south"))
+    assert south["crps"] == 2 * north["crps"]
+    with pytest.raises(InputError, match="by season"):
+        summary(scores.expand_dims(season=["DJF"]))
+
+
+def test_table_has_a_line_for_each_region(scores):
+    lines = score_table(by_region(scores)).splitlines()
+    assert len(lines) == 1 + 18 + 1
+    assert len({len(line) for line in lines[:-1]}) == 1
+    assert lines[0].split()[:3] == ["variable", "region", "lead"]
+    assert [line.split()[2] for line in lines[1:7]] == ["north"] * 3 + ["south"] * 3
+
+
+@pytest.fixture
+def comparison() -> xr.Dataset:
+    dims = ("variable", "region", "lead_time")
+    relative = np.array([[[-0.2, 0.104], [0.0, np.nan]], [[0.5, -0.01], [-0.3, -0.0001]]])
+    p = np.array([[[0.001, 0.03], [1.0, np.nan]], [[0.002, 0.6], [np.nan, 0.9]]])
+    return xr.Dataset(
+        {
+            "difference": (dims, 3 * relative),
+            "relative_difference": (dims, relative),
+            "p_value": (dims, p),
+            "significant": (dims, p < 0.01),
+        },
+        {
+            "variable": ["t", "geopotential_500"],
+            "region": ["north", "south"],
+            "lead_time": np.array([6, 240], dtype="timedelta64[h]").astype("timedelta64[ns]"),
+        },
+        {"score": "crps", "test": "adaptive", "level": 0.95, "better": "lower"},
+    )
+
+
+def test_scorecard_says_who_is_better_and_how_sure_that_is(comparison):
+    card = scorecard(comparison)
+    assert card["verdict"].values.tolist() == [[[1, -1], [0, 0]], [[-1, 1], [1, 1]]]
+    assert card["evidence"].values.tolist() == [[[2, 1], [0, -1]], [[2, 0], [-1, 0]]]
+    np.testing.assert_allclose(card["percent"][0, 0], [-20, 10.4])
+    higher = scorecard(comparison.assign_attrs(better="higher"))
+    xr.testing.assert_equal(higher["verdict"], -card["verdict"])
+    assert (scorecard(comparison.assign_attrs(better="neither"))["verdict"] == 0).all()
+
+
+def test_scorecard_table_marks_what_is_significant(comparison):
+    assert scorecard_table(comparison).splitlines() == [
+        "variable          region     6 h    240 h",
+        "t                 north   -20.0%*  +10.4%.",
+        "t                 south    +0.0%        -",
+        "geopotential_500  north   +50.0%*   -1.0%",
+        "geopotential_500  south   -30.0%?   +0.0%",
+        "crps, first relative to second; lower is better",
+        "* significant, false discovery rate 5% (adaptive test); . taken alone only; ? not tested",
+        "first significantly better in 1 of 8, worse in 1",
+    ]
+    neither = scorecard_table(comparison.assign_attrs(better="neither")).splitlines()
+    assert neither[-1] == "significant in 2 of 8"
+
+
+def test_scorecard_shows_a_comparison_as_it_comes():
+    rng = np.random.default_rng(1)
+    dims = ("variable", "init_time", "lead_time")
+    coords = {
+        "variable": ["t", "z"],
+        "init_time": np.arange("2020-01-01", "2020-02-10", dtype="datetime64[D]").astype(
+            "datetime64[ns]"
+        ),
+        "lead_time": np.array([6, 12, 24], dtype="timedelta64[h]").astype("timedelta64[ns]"),
+    }
+    first, second = (
+        xr.Dataset(
+            {
+                "sum_weight": (dims, np.ones((2, 40, 3))),
+                "sum_absolute_error": (dims, mean + rng.uniform(size=(2, 40, 3))),
+            },
+            coords,
+        )
+        for mean in (1.0, 2.0)
+    )
+    text = scorecard_table(compare(first, second, score="mae"))
+    assert text.endswith("first significantly better in 6 of 6, worse in 0")
+    assert [line.count("*") for line in text.splitlines()[1:3]] == [3, 3]
+
+
+def test_scorecard_refuses_what_is_no_comparison(scores, comparison):
+    with pytest.raises(InputError, match="holds no difference"):
+        scorecard(scores)
+    with pytest.raises(InputError, match="holds no level"):
+        scorecard_table(comparison.drop_attrs())
 
 
 def test_scores_written_are_read_back_identical(scores, tmp_path):

@@ -60,7 +60,7 @@ def compare(
         in ``first``.
     score : str
         See :class:`PooledScore`. Events, where the score has them, are a dimension of the result.
-    estimator : {"fair", "standard"}
+    estimator : {"fair", "standard", "almost_fair"}
         Estimator of CRPS and Brier score. Ensembles of different size are compared with the fair
         one alone. The error of an ensemble mean depends on the number of members as it stands;
         ``score="mse_unbiased"`` does not.

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff.errors import InputError
+from weatherdiff.evaluation.scores import dispersion_factor
 
 __all__ = ["SCORES", "PooledScore", "influence", "pool"]
 
@@ -52,7 +53,7 @@ class PooledScore:
         ``crps``, ``threshold_weighted_crps`` and ``brier`` (by event), ``mse``, ``mae`` and
         ``rmse`` of the ensemble mean, ``mse_unbiased`` (without the part that more members would
         take away), ``acc`` (of anomalies), ``spread_skill_ratio``.
-    estimator : {"fair", "standard"}
+    estimator : {"fair", "standard", "almost_fair"}
         Estimator of ``crps``, ``threshold_weighted_crps`` and ``brier``; a single forecast has no
         spread, and the same score with both.
     reference : str, optional
@@ -78,8 +79,7 @@ class PooledScore:
     def __post_init__(self) -> None:
         if self.score not in SCORES:
             raise ValueError(f"score is {self.score!r}, expected one of {', '.join(SCORES)}.")
-        if self.estimator not in ("fair", "standard"):
-            raise ValueError(f"estimator is {self.estimator!r}, expected 'fair' or 'standard'.")
+        dispersion_factor(self.estimator, members=2)  # refuses an unknown one
 
     def __call__(self, statistics: xr.Dataset) -> xr.DataArray:
         """Pool over the initial times, if there are any left, and score.
@@ -144,7 +144,10 @@ class PooledScore:
 
     def _brier(self, statistics: xr.Dataset) -> xr.DataArray:
         if self.reference is not None:
-            return self._sum(statistics, "brier_fair" if self.estimator == "fair" else "brier")
+            name = {"fair": "brier_fair", "standard": "brier"}.get(self.estimator)
+            if name is None:
+                raise InputError("the Brier score of a reference is kept fair and standard only.")
+            return self._sum(statistics, name)
         count, occurred = (self._sum(statistics, f"event_{n}") for n in ("count", "occurred"))
         members = self._members(statistics)
         hits = statistics["count"]
@@ -155,8 +158,11 @@ class PooledScore:
         return (apart - self._share(statistics) * pairs * count).sum("count", skipna=False)
 
     def _share(self, statistics: xr.Dataset) -> float:
-        """Share of the fair dispersion that the estimator takes off."""
-        return 1.0 if self.estimator == "fair" else 1 - 1 / self._members(statistics)
+        """Give the share of the fair dispersion that the estimator takes off."""
+        if self.estimator == "fair":
+            return 1.0  # of any number of members, known or not
+        members = self._members(statistics)
+        return 1.0 if members == 1 else dispersion_factor(self.estimator, members)
 
     def _sum(self, statistics: xr.Dataset, name: str) -> xr.DataArray:
         full = f"sum_{name}" if self.reference is None else f"sum_{name}_{self.reference}"
