@@ -22,7 +22,7 @@ histograms = hnp.arrays(
 ).filter(np.any)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(histograms)
 def test_a_flat_histogram_is_the_only_one_with_index_zero_and_one_rank_the_worst(values):
     ranks = values.size
@@ -43,7 +43,7 @@ def test_the_index_of_a_perfect_ensemble_is_what_is_told_for_as_many_cases():
     assert mean == pytest.approx(np.sqrt(2 * 10 / (np.pi * 400)), rel=0.03)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(histograms)
 def test_chi_square_is_pearsons_and_the_parts_add_up_to_it(values):
     test = flatness_test(histogram(values), cases=values.sum())
@@ -109,7 +109,7 @@ def test_one_member_has_a_slope_and_no_convexity():
     assert np.isnan(test["p_value_convexity"])
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(histograms, st.integers(1, 30))
 def test_rebinning_keeps_the_sum_and_the_mean_and_agrees_with_integration(values, bins):
     pit = pit_histogram(histogram(values), bins=bins)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from weatherdiff.errors import DimensionError, InputError
-from weatherdiff.evaluation import crps_ensemble, rank_of_observation
+from weatherdiff.evaluation import rank_of_observation
 from weatherdiff.evaluation.decomposition import (
     crps_decomposition,
     crps_intervals,
@@ -27,6 +27,10 @@ def decompose(forecast: xr.DataArray, observation: xr.DataArray, weights=None, *
     mean = crps_intervals(forecast, observation).weighted(weights).mean("case")
     ranks = rank_of_observation(forecast, observation).weighted(weights).mean("case")
     return crps_decomposition(mean["alpha"], mean["beta"], ranks, **options)
+
+
+def standard_crps(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return scoringrules.crps_ensemble(y, x, m_axis=0, estimator="nrg")
 
 
 def hersbach(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -65,20 +69,20 @@ ensembles = st.integers(1, 5).flatmap(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(ensembles)
 def test_reliability_and_potential_add_up_to_the_standard_crps_whatever_ties(case):
     x, y, weights, offset = case
     forecast, observation = arrays(x + offset, y + offset)
     weights = xr.DataArray(weights, dims="case")
     parts = decompose(forecast, observation, weights)
-    crps = crps_ensemble(forecast, observation, estimator="standard").weighted(weights).mean()
-    assert float(parts["reliability"] + parts["potential"]) == pytest.approx(float(crps), abs=1e-12)
+    crps = np.average(standard_crps(x, y), weights=weights)
+    assert float(parts["reliability"] + parts["potential"]) == pytest.approx(crps, abs=1e-12)
     assert float(parts["reliability"]) >= 0
     assert float(parts["potential"]) >= -1e-12
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(ensembles)
 def test_intervals_give_the_standard_crps_of_each_point(case):
     x, y, _, offset = case
@@ -86,8 +90,7 @@ def test_intervals_give_the_standard_crps_of_each_point(case):
     intervals = crps_intervals(forecast, observation)
     p = intervals["rank"] / len(x)
     crps = (intervals["alpha"] * p**2 + intervals["beta"] * (1 - p) ** 2).sum("rank")
-    expected = scoringrules.crps_ensemble(y, x, m_axis=0, estimator="nrg")
-    np.testing.assert_allclose(crps, expected, atol=1e-12)
+    np.testing.assert_allclose(crps, standard_crps(x, y), atol=1e-12)
     assert float(min(intervals["alpha"].min(), intervals["beta"].min())) >= 0
 
 
@@ -142,7 +145,7 @@ def test_a_climatological_ensemble_has_hardly_any_resolution():
     assert uncertainty == pytest.approx(1 / np.sqrt(np.pi), rel=0.03)
     assert float(parts["resolution"]) == pytest.approx(0, abs=0.02 * uncertainty)
     total = float(parts["reliability"] - parts["resolution"] + parts["uncertainty"])
-    assert total == pytest.approx(float(crps_ensemble(*arrays(x, y), estimator="standard").mean()))
+    assert total == pytest.approx(standard_crps(x, y).mean())
 
 
 def test_a_perfect_forecast_resolves_everything():
@@ -190,7 +193,7 @@ def test_arrays_that_do_not_fit_are_refused():
     forecast, observation = arrays(np.zeros((2, 3)), np.zeros(3))
     with pytest.raises(DimensionError, match="swapped"):
         crps_intervals(observation, forecast)
-    with pytest.raises(DimensionError, match="no members"):
+    with pytest.raises(DimensionError, match="has no dimension"):
         crps_intervals(observation, observation)
     table = xr.DataArray(np.ones(3), dims="rank")
     with pytest.raises(DimensionError, match=r"\[2, 3\] ranks"):
@@ -199,7 +202,7 @@ def test_arrays_that_do_not_fit_are_refused():
         crps_decomposition(table, table, observation)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     hnp.arrays(np.float64, (3, 5), elements=values),
     hnp.arrays(np.float64, (3, 5), elements=st.one_of(st.just(0.0), st.floats(0.1, 2))),
@@ -215,10 +218,8 @@ def test_sample_climatology_is_half_the_mean_difference_of_all_pairs(y, weights)
 
 def test_sample_climatology_is_the_crps_of_the_sample_as_an_ensemble_for_itself():
     y = np.random.default_rng(6).normal(size=40)
-    observation = xr.DataArray(y, dims="case")
-    forecast = xr.DataArray(y, dims="number")
-    expected = crps_ensemble(forecast, observation, estimator="standard").mean()
-    assert float(sample_climatology_crps(observation)) == pytest.approx(float(expected))
+    expected = standard_crps(np.repeat(y[:, np.newaxis], 40, axis=1), y).mean()
+    assert float(sample_climatology_crps(xr.DataArray(y, dims="case"))) == pytest.approx(expected)
 
 
 def test_sample_climatology_keeps_other_dimensions_and_ignores_what_has_no_weight():

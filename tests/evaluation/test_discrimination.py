@@ -98,7 +98,7 @@ def test_roc_area_is_the_mann_whitney_statistic(cases):
     assert float(roc_area(*table)) == pytest.approx(u / (events.size * others.size))
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(any_tables())
 def test_roc_curve_falls_from_one_to_zero_and_its_area_turns_over_with_the_forecast(table):
     curve = roc_curve(*table)
@@ -131,7 +131,7 @@ def test_economic_value_matches_another_library(cases, pooled):
     np.testing.assert_allclose(ours.sel(at_least=slice(1, 6)), theirs, atol=1e-10)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(any_tables(), st.floats(0.01, 0.99))
 def test_the_best_decision_is_never_worse_than_the_base_rate_nor_better_than_one(table, ratio):
     value = relative_economic_value(*table, cost_loss=[ratio]).max("at_least")

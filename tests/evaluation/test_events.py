@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from weatherdiff.errors import DimensionError, GridMismatchError, InputError, UnitsError
-from weatherdiff.evaluation.events import Event, check_events, season_and_hour
+from weatherdiff.evaluation.events import Event, check_events
 from weatherdiff.grid import Grid
 
 LATITUDE, LONGITUDE = np.array([-10.0, 20.0]), np.array([0.0, 5.0, 10.0])
@@ -130,8 +130,9 @@ def test_events_must_be_about_what_is_scored_in_its_unit_and_differ(seasonal):
         check_events([hot, Event("t", 3.0, label="hot")], {"t": "K"})
 
 
-def test_days_of_the_year_agree_with_pandas_but_for_the_end_of_leap_years():
-    dates = pd.date_range("2019-12-30", "2021-01-02", freq="7h")
-    days, hours = season_and_hour(dates.to_numpy().astype("datetime64[ns]"))
-    np.testing.assert_array_equal(days, np.minimum(dates.day_of_year, 365))
-    np.testing.assert_array_equal(hours, dates.hour)
+def test_the_last_day_of_a_leap_year_has_the_thresholds_of_the_one_before(seasonal):
+    event = Event("t", seasonal, label="hot")
+    last, before = event.thresholds(times("2020-12-31", "2020-12-30"), GRID)
+    np.testing.assert_array_equal(last, before)
+    leap = pd.date_range("2020-02-28", "2020-03-01", freq="1D").to_numpy()
+    np.testing.assert_array_equal(event.thresholds(leap, GRID)[:, 0, 0], [59, 60, 61])

@@ -77,7 +77,7 @@ def test_the_score_matches_another_library_on_a_field_with_an_empty_margin(windo
     assert 1 - error[0] / largest[0] == pytest.approx(float(theirs), rel=1e-12)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     hnp.arrays(np.float64, (2, *SHAPE), elements=st.integers(0, 3).map(lambda k: k / 3)),
     hnp.arrays(np.float64, (2, *SHAPE), elements=st.sampled_from([0.0, 1.0])),

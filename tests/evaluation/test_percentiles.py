@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -148,6 +148,7 @@ def test_integers_keep_the_fractions_of_their_percentiles():
     np.testing.assert_array_equal(thresholds["t"], np.full((1, 3, 2), 1.5))
 
 
+@settings(max_examples=30, deadline=None)
 @given(
     hnp.arrays(
         np.float32,
@@ -178,7 +179,7 @@ def test_what_cannot_be_a_climatology_is_refused():
         climatological_percentile(analyses, 101, period=("2018", "2018"))
     with pytest.raises(ValueError, match="window is -1"):
         climatological_percentile(analyses, 50, period=("2018", "2018"), window=-1)
-    with pytest.raises(DimensionError, match="time made of dates"):
+    with pytest.raises(DimensionError, match="no coordinate time"):
         climatological_percentile(analyses.drop_vars("time"), 50, period=("2018", "2018"))
     with pytest.raises(DimensionError, match="number"):
         climatological_percentile(analyses.expand_dims(number=2), 50, period=("2018", "2018"))

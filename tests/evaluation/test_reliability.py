@@ -50,6 +50,19 @@ def summed(forecast, observation, weights, threshold=0.3):
     return table["event_count"], table["event_occurred"]
 
 
+def test_the_almost_fair_score_lies_between_the_fair_and_the_standard_one():
+    table = summed(*cases(5, 300))
+    fair, standard, almost = (
+        float(brier_from_tables(*table, estimator=name, alpha=0.8))
+        for name in ("fair", "standard", "almost_fair")
+    )
+    assert almost == pytest.approx(0.8 * fair + 0.2 * standard)
+
+
+def test_one_member_has_the_standard_score_of_a_yes_or_no_forecast():
+    assert float(brier_from_tables(*tables([6, 2], [1, 2]), estimator="standard")) == 1 / 8
+
+
 @pytest.mark.parametrize("estimator", ["fair", "standard"])
 def test_brier_score_of_tables_is_the_weighted_mean_of_the_pointwise_one(estimator):
     forecast, observation, weights = cases(5, 300)
@@ -92,6 +105,7 @@ def test_the_parts_of_a_small_table_are_those_worked_out_by_hand():
         assert float(parts["uncertainty"]) == pytest.approx(15 / 64)
 
 
+@settings(max_examples=30, deadline=None)
 @given(any_tables())
 def test_both_decompositions_add_up_to_the_brier_score_with_parts_of_at_least_zero(table):
     brier = float(brier_from_tables(*table, estimator="standard"))
@@ -108,7 +122,7 @@ def test_both_decompositions_add_up_to_the_brier_score_with_parts_of_at_least_ze
     assert float(corp["miscalibration"]) <= float(murphy["reliability"]) + 1e-12
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(any_tables(), st.floats(0.01, 100))
 def test_scores_do_not_depend_on_the_scale_of_the_weights(table, scale):
     for function in (brier_decomposition, corp_decomposition, reliability_diagram):
@@ -208,12 +222,12 @@ def test_tables_that_are_no_pair_and_unknown_estimators_are_refused():
         brier_from_tables(count, occurred[:2])
     with pytest.raises(DimensionError, match="must be whole"):
         brier_decomposition(count.assign_coords(count=[1, 2, 3]), occurred)
-    with pytest.raises(DimensionError, match="fair Brier score is undefined for one member"):
+    with pytest.raises(DimensionError, match="undefined for one member"):
         brier_from_tables(*tables([1, 1], [0, 1]))
     with pytest.raises(ValueError, match="estimator is 'unfair'"):
         brier_from_tables(count, occurred, estimator="unfair")
     for options in ({"estimator": "adjusted"}, {"members": 3}):
-        with pytest.raises(ValueError, match="members is"):
+        with pytest.raises(ValueError, match="members"):
             brier_from_tables(count, occurred, **options)
     leads = [part.expand_dims(lead_time=[day]) for part, day in ((count, 1), (occurred, 2))]
     with pytest.raises(ValueError, match="align"):

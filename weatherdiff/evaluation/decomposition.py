@@ -30,6 +30,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff.errors import DimensionError, InputError
+from weatherdiff.evaluation.pointwise import require_ensemble
 
 __all__ = ["crps_decomposition", "crps_intervals", "sample_climatology_crps"]
 
@@ -68,14 +69,7 @@ def crps_intervals(
     >>> print(intervals["alpha"].values, intervals["beta"].values)
     [0.  1.  1.5 0. ] [0.  0.  0.5 0. ]
     """
-    if dim in observation.dims:
-        raise DimensionError(
-            f"the observation has the ensemble dimension {dim!r}; are the arguments swapped? "
-            "The order is (forecast, observation)."
-        )
-    if dim not in forecast.dims or forecast.sizes[dim] == 0:
-        raise DimensionError(f"the forecast has no members along {dim!r}: {dict(forecast.sizes)}.")
-    ranks = forecast.sizes[dim] + 1
+    ranks = require_ensemble(forecast, observation, dim) + 1
     alpha, beta = xr.apply_ufunc(
         _intervals,
         forecast,

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff.errors import DimensionError, GridMismatchError, InputError, UnitsError
+from weatherdiff.evaluation.baselines.training import day_of_year, hour_of_day
 from weatherdiff.grid import Grid
 
-__all__ = ["Event", "check_events", "season_and_hour"]
+__all__ = ["NANOSECONDS_PER_HOUR", "Event", "check_events"]
 
 # Of a climatological threshold; the first two may be absent.
 _FIELD_DIMS = ("dayofyear", "hour", "latitude", "longitude")
 _DAYS_OF_YEAR = 365
-_NANOSECONDS = 3_600_000_000_000  # an hour
+NANOSECONDS_PER_HOUR = 3_600_000_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,10 +115,13 @@ class Event:
         if not isinstance(self.threshold, xr.DataArray):
             return np.broadcast_to(np.float64(self.threshold), shape)
         field = _on(self.threshold, grid, self.label)
-        days, hours = season_and_hour(valid_times)
+        moments_of_year = {
+            "dayofyear": day_of_year(valid_times) + 1,
+            "hour": hour_of_day(valid_times) / NANOSECONDS_PER_HOUR,
+        }
         wanted = {
             name: self._positions(name, values.ravel())
-            for name, values in (("dayofyear", days), ("hour", hours))
+            for name, values in moments_of_year.items()
             if name in field.dims
         }
         if not wanted:
@@ -128,9 +133,7 @@ class Event:
             return np.broadcast_to(frames[0], shape)
         return frames[inverse.ravel()].reshape(shape)
 
-    def _positions(
-        self, name: str, wanted: npt.NDArray[np.float64] | npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.intp]:
+    def _positions(self, name: str, wanted: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
         """Positions along a coordinate of the field of the values it must have."""
         assert isinstance(self.threshold, xr.DataArray)  # noqa: S101  (for the type checker)
         known = _whole(name, self.threshold[name].values)
@@ -190,24 +193,6 @@ def check_events(events: Sequence[Event], units: Mapping[str, str]) -> None:
         seen.add((event.variable, event.label))
 
 
-def season_and_hour(
-    times: npt.NDArray[np.datetime64],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Days of the year, 1..365, and times of day in hours.
-
-    The last day of a leap year counts with the one before.
-
-    Examples
-    --------
-    >>> season_and_hour(np.array(["2020-12-31T06:30", "2021-01-01"], "datetime64[ns]"))
-    (array([365,   1]), array([6.5, 0. ]))
-    """
-    dates = times.astype("datetime64[D]")
-    days = (dates - times.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) + 1
-    since_midnight = (times - dates).astype("timedelta64[ns]").astype(np.int64)
-    return np.minimum(days, _DAYS_OF_YEAR), since_midnight / _NANOSECONDS
-
-
 def _check_field(field: xr.DataArray) -> None:
     expected = tuple(dim for dim in _FIELD_DIMS if dim in field.dims)
     if expected[-2:] != _FIELD_DIMS[-2:] or set(field.dims) != set(expected):
@@ -242,5 +227,5 @@ def _on(field: xr.DataArray, grid: Grid, label: str) -> xr.DataArray:
 
 def _whole(name: str, values: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
     """Days, or hours in nanoseconds, as integers that compare exactly."""
-    scale = _NANOSECONDS if name == "hour" else 1
+    scale = NANOSECONDS_PER_HOUR if name == "hour" else 1
     return np.rint(np.asarray(values, np.float64) * scale).astype(np.int64)

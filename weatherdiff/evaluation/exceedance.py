@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.errors import DimensionError
+from weatherdiff.evaluation.pointwise import require_ensemble
 
 __all__ = ["brier_score", "event_probability", "event_tables", "members_of"]
 
@@ -197,13 +198,7 @@ def _require(
     forecast: xr.DataArray, observation: xr.DataArray, threshold: float | xr.DataArray, dim: str
 ) -> xr.DataArray:
     """Refuse arrays that are not an ensemble and an observation; give the threshold as an array."""
-    if dim in observation.dims:
-        raise DimensionError(
-            f"the observation has the ensemble dimension {dim!r}; are the arguments swapped? "
-            "The order is (forecast, observation)."
-        )
-    if dim not in forecast.dims or forecast.sizes[dim] == 0:
-        raise DimensionError(f"the forecast has no members along {dim!r}: {dict(forecast.sizes)}.")
+    require_ensemble(forecast, observation, dim)
     if not isinstance(threshold, xr.DataArray):
         threshold = xr.DataArray(np.float64(threshold))  # which numpy does not round to float32
     # where(), unlike arithmetic, would keep the intersection of coordinates that differ.

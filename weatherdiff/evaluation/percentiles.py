@@ -16,7 +16,14 @@ import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff.errors import DimensionError, InputError
-from weatherdiff.evaluation.events import Event, season_and_hour
+from weatherdiff.evaluation.baselines.training import (
+    day_of_year,
+    hour_of_day,
+    season_distance,
+    spans_a_year,
+    within,
+)
+from weatherdiff.evaluation.events import NANOSECONDS_PER_HOUR, Event
 
 __all__ = ["climatological_percentile", "percentile_events"]
 
@@ -61,7 +68,7 @@ def climatological_percentile(
     Raises
     ------
     DimensionError
-        ``time`` is missing or is not made of dates, or a variable has another dimension.
+        ``time`` is missing or is not made of dates, or a variable has another dimension than told.
     InputError
         No analysis lies in the period, times are not ascending, or a percentile is out of range.
     ValueError
@@ -84,14 +91,7 @@ def climatological_percentile(
         raise InputError(f"percentile is {percentile}, expected numbers between 0 and 100.")
     if window < 0:
         raise ValueError(f"window is {window}, expected at least 0 days.")
-    if "time" not in analyses.indexes or analyses["time"].dtype.kind != "M":
-        raise DimensionError("analyses have no coordinate time made of dates.")
-    index = analyses.indexes["time"]
-    if not (index.is_monotonic_increasing and index.is_unique):
-        raise InputError("time is not ascending, or holds a value twice; sort the analyses first.")
-    analyses = analyses.sel(time=slice(*period))
-    if analyses.sizes["time"] == 0:
-        raise InputError(f"no analysis lies in the training period {period[0]} to {period[1]}.")
+    analyses = within(analyses, period)
     samples, coords = _samples(analyses["time"].values, window)
     coords = {"percentile": percentiles, **coords}
     thresholds = xr.Dataset(
@@ -160,18 +160,16 @@ def _samples(
     times: npt.NDArray[np.datetime64], window: int
 ) -> tuple[list[list[npt.NDArray[np.intp]]], dict[str, npt.NDArray[Any]]]:
     """Positions in time of the training values by day of year and hour, and the coordinates."""
-    days, of_day = season_and_hour(times)
-    hours = np.unique(of_day)
-    at_hour = [np.flatnonzero(of_day == hour) for hour in hours]
-    # A whole calendar year, ends included, has a season to tell apart.
-    if times[-1] - times[0] < np.timedelta64(_DAYS_OF_YEAR - 1, "D"):
+    days, of_day = day_of_year(times), hour_of_day(times)
+    at_hour = [np.flatnonzero(of_day == hour) for hour in np.unique(of_day)]
+    hours = np.unique(of_day) / NANOSECONDS_PER_HOUR
+    if not spans_a_year(times):
         return [at_hour], {"hour": hours}
     by_day = {}
-    for day in range(1, _DAYS_OF_YEAR + 1):
-        apart = np.abs(days - day)
-        near = np.minimum(apart, _DAYS_OF_YEAR - apart) <= window
+    for day in range(_DAYS_OF_YEAR):
+        near = season_distance(days, day) <= window
         if near.any():
-            by_day[day] = [positions[near[positions]] for positions in at_hour]
+            by_day[day + 1] = [positions[near[positions]] for positions in at_hour]
     return list(by_day.values()), {"dayofyear": np.array(list(by_day)), "hour": hours}
 
 

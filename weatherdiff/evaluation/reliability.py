@@ -22,8 +22,8 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.optimize import isotonic_regression
 
-from weatherdiff.errors import DimensionError
 from weatherdiff.evaluation.exceedance import members_of
+from weatherdiff.evaluation.scores import dispersion_factor
 
 __all__ = [
     "brier_decomposition",
@@ -40,23 +40,27 @@ def brier_from_tables(
     event_occurred: xr.DataArray,
     *,
     estimator: str = "fair",
+    alpha: float = 0.95,
     members: int | None = None,
 ) -> xr.DataArray:
     r"""Brier score of the points in event tables.
 
-    ``"standard"`` is the score of the probabilities as they stand. ``"fair"`` is an unbiased
-    estimate of what an ensemble of infinitely many members would score, and ``"adjusted"`` of what
-    one of ``members`` members m would:
+    .. math:: \frac1N\sum_k \left[(n_k - o_k)\,p_k + o_k\,(1-p_k)
+              - f\,n_k\frac{k(M-k)}{M(M-1)}\right]
 
-    .. math:: \mathrm{standard} - \left(\frac1M-\frac1m\right)
-              \frac1N\sum_k n_k\frac{k(M-k)}{M(M-1)}
+    with f as for the CRPS, :func:`~weatherdiff.evaluation.crps_ensemble`. ``"standard"``
+    (:math:`f=1-1/M`) is the score of the probabilities as they stand, ``"fair"`` (1) an unbiased
+    estimate of what an ensemble of infinitely many members would score, and ``"adjusted"``
+    (:math:`1-1/m`) of what one of ``members`` members m would.
 
     Parameters
     ----------
     event_count, event_occurred : (..., count)
         Event tables. NaN propagates.
-    estimator : {"fair", "standard", "adjusted"}
+    estimator : {"fair", "standard", "almost_fair", "adjusted"}
         The estimator.
+    alpha : float
+        Share of the fair estimator in the almost fair one.
     members : int, optional
         Ensemble size of ``"adjusted"``.
 
@@ -68,10 +72,11 @@ def brier_from_tables(
     Raises
     ------
     DimensionError
-        The tables are no pair over ``count``, or ``"fair"`` or ``"adjusted"`` with one member.
+        The tables are no pair over ``count``, or one member with another estimator than
+        ``"standard"``.
     ValueError
-        Another ``estimator``, or ``members`` below one, or given without ``"adjusted"`` or the
-        other way round.
+        Another ``estimator``, or ``alpha`` or ``members`` that do not fit it, or coordinates of
+        the tables that differ.
 
     References
     ----------
@@ -86,26 +91,13 @@ def brier_from_tables(
     >>> float(brier_from_tables(count, occurred))
     0.0
     """
-    if estimator not in ("fair", "standard", "adjusted"):
-        raise ValueError(f"estimator is {estimator!r}, expected 'fair', 'standard' or 'adjusted'.")
-    if (members is not None) != (estimator == "adjusted") or (members is not None and members < 1):
-        raise ValueError(f"members is {members} and estimator {estimator!r}.")
     size = members_of(event_count, event_occurred)
+    factor = dispersion_factor(estimator, size, alpha=alpha, size=members)
     k = xr.DataArray(np.arange(size + 1.0), dims="count")
-    weight = _positive(_sum(event_count))
-    probability = k / size
-    score = _sum(
-        (event_count - event_occurred) * probability**2 + event_occurred * (1 - probability) ** 2
-    )
-    score = score / weight
-    if estimator == "standard":
-        return score
-    if size == 1:
-        raise DimensionError(
-            f"the {estimator} Brier score is undefined for one member; use 'standard'."
-        )
-    variance = _sum(event_count * (k * (size - k) / (size * (size - 1)))) / weight
-    return score - (1 / size - (0 if members is None else 1 / members)) * variance
+    score = (event_count - event_occurred) * (k / size) + event_occurred * (1 - k / size)
+    if size > 1:
+        score = score - event_count * (factor * k * (size - k) / (size * (size - 1)))
+    return _sum(score) / _positive(_sum(event_count))
 
 
 def brier_decomposition(event_count: xr.DataArray, event_occurred: xr.DataArray) -> xr.Dataset:
