@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from weatherdiff.errors import DimensionError, InputError
 from weatherdiff.evaluation import rank_of_observation
 from weatherdiff.evaluation.decomposition import (
-    crps_decomposition,
-    crps_intervals,
+    hersbach_decomposition,
+    hersbach_distances,
     sample_climatology_crps,
 )
 
@@ -24,9 +24,9 @@ def arrays(x: np.ndarray, y: np.ndarray) -> tuple[xr.DataArray, xr.DataArray]:
 def decompose(forecast: xr.DataArray, observation: xr.DataArray, weights=None, **options: object):
     if weights is None:
         weights = xr.ones_like(observation, dtype=float)
-    mean = crps_intervals(forecast, observation).weighted(weights).mean("case")
+    mean = hersbach_distances(forecast, observation).weighted(weights).mean("case")
     ranks = rank_of_observation(forecast, observation).weighted(weights).mean("case")
-    return crps_decomposition(mean["alpha"], mean["beta"], ranks, **options)
+    return hersbach_decomposition(mean["alpha"], mean["beta"], ranks, **options)
 
 
 def standard_crps(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -87,7 +87,7 @@ def test_reliability_and_potential_add_up_to_the_standard_crps_whatever_ties(cas
 def test_intervals_give_the_standard_crps_of_each_point(case):
     x, y, _, offset = case
     forecast, observation = arrays((x + offset).astype(np.float32), (y + offset).astype(np.float32))
-    intervals = crps_intervals(forecast, observation)
+    intervals = hersbach_distances(forecast, observation)
     p = intervals["rank"] / len(x)
     crps = (intervals["alpha"] * p**2 + intervals["beta"] * (1 - p) ** 2).sum("rank")
     np.testing.assert_allclose(crps, standard_crps(x, y), atol=1e-12)
@@ -112,7 +112,7 @@ def test_intervals_of_one_ensemble_are_those_drawn_by_hand():
         6.0: ([0, 1, 2, 2], [0, 0, 0, 0]),
     }
     for observation, (alpha, beta) in expected.items():
-        intervals = crps_intervals(forecast, xr.DataArray(observation))
+        intervals = hersbach_distances(forecast, xr.DataArray(observation))
         np.testing.assert_array_equal(intervals["alpha"], alpha)
         np.testing.assert_array_equal(intervals["beta"], beta)
 
@@ -158,7 +158,7 @@ def test_a_perfect_forecast_resolves_everything():
 
 def test_an_outlier_that_the_rank_histogram_denies_is_nan_rather_than_lost():
     alpha, beta = (xr.DataArray(a, dims="rank") for a in ([0.0, 1.0, 0.0], [0.5, 1.0, 0.0]))
-    parts = crps_decomposition(alpha, beta, xr.DataArray([0.0, 1.0, 0.0], dims="rank"))
+    parts = hersbach_decomposition(alpha, beta, xr.DataArray([0.0, 1.0, 0.0], dims="rank"))
     assert np.isnan(parts["reliability"])
     assert np.isnan(parts["potential"])
 
@@ -166,11 +166,11 @@ def test_an_outlier_that_the_rank_histogram_denies_is_nan_rather_than_lost():
 def test_missing_values_make_every_rank_nan():
     forecast, observation = arrays(np.arange(6.0).reshape(2, 3), np.zeros(3))
     forecast[1, 0], observation[2] = np.nan, np.nan
-    intervals = crps_intervals(forecast, observation)
+    intervals = hersbach_distances(forecast, observation)
     for name in ("alpha", "beta"):
         np.testing.assert_array_equal(np.isnan(intervals[name]).all("rank"), [1, 0, 1])
         np.testing.assert_array_equal(np.isnan(intervals[name]).any("rank"), [1, 0, 1])
-    assert np.isnan(crps_decomposition(intervals["alpha"], intervals["beta"], intervals["beta"])
+    assert np.isnan(hersbach_decomposition(intervals["alpha"], intervals["beta"], intervals["beta"])
                     ["potential"]).values.tolist() == [True, False, True]  # fmt: skip
 
 
@@ -192,14 +192,14 @@ def test_lazy_input_gives_the_same_lazily_and_other_dimensions_stay():
 def test_arrays_that_do_not_fit_are_refused():
     forecast, observation = arrays(np.zeros((2, 3)), np.zeros(3))
     with pytest.raises(DimensionError, match="swapped"):
-        crps_intervals(observation, forecast)
+        hersbach_distances(observation, forecast)
     with pytest.raises(DimensionError, match="has no dimension"):
-        crps_intervals(observation, observation)
+        hersbach_distances(observation, observation)
     table = xr.DataArray(np.ones(3), dims="rank")
     with pytest.raises(DimensionError, match=r"\[2, 3\] ranks"):
-        crps_decomposition(table, table, table[:2])
+        hersbach_decomposition(table, table, table[:2])
     with pytest.raises(DimensionError, match=r"\[0, 3\] ranks"):
-        crps_decomposition(table, table, observation)
+        hersbach_decomposition(table, table, observation)
 
 
 @settings(max_examples=30, deadline=None)

@@ -32,12 +32,12 @@ import xarray as xr
 from weatherdiff.errors import DimensionError, InputError
 from weatherdiff.evaluation.pointwise import require_ensemble
 
-__all__ = ["crps_decomposition", "crps_intervals", "sample_climatology_crps"]
+__all__ = ["hersbach_decomposition", "hersbach_distances", "sample_climatology_crps"]
 
 FloatArray = npt.NDArray[np.float64]
 
 
-def crps_intervals(
+def hersbach_distances(
     forecast: xr.DataArray, observation: xr.DataArray, *, dim: str = "number"
 ) -> xr.Dataset:
     """Lengths between sorted members on either side of the observation, of each point.
@@ -65,7 +65,7 @@ def crps_intervals(
     Examples
     --------
     >>> forecast = xr.DataArray([1.0, 2.0, 4.0], dims="number")
-    >>> intervals = crps_intervals(forecast, xr.DataArray(3.5))
+    >>> intervals = hersbach_distances(forecast, xr.DataArray(3.5))
     >>> print(intervals["alpha"].values, intervals["beta"].values)
     [0.  1.  1.5 0. ] [0.  0.  0.5 0. ]
     """
@@ -85,7 +85,7 @@ def crps_intervals(
     return xr.Dataset({"alpha": alpha, "beta": beta}).assign_coords(rank=np.arange(ranks))
 
 
-def crps_decomposition(
+def hersbach_decomposition(
     alpha: xr.DataArray,
     beta: xr.DataArray,
     rank_histogram: xr.DataArray,
@@ -105,7 +105,7 @@ def crps_decomposition(
     Parameters
     ----------
     alpha, beta : (..., rank)
-        Averages over the cases of :func:`crps_intervals`. NaN propagates.
+        Averages over the cases of :func:`hersbach_distances`. NaN propagates.
     rank_histogram : (..., rank)
         Relative frequency, or weight, of the ranks of the same cases.
     uncertainty : (...) or float, optional
@@ -135,9 +135,9 @@ def crps_decomposition(
     >>> forecast = xr.DataArray([[0.0, 0.0], [2.0, 1.0]], dims=("number", "case"))
     >>> observation = xr.DataArray([1.0, 3.0], dims="case")
     >>> from weatherdiff.evaluation import rank_of_observation
-    >>> mean = crps_intervals(forecast, observation).mean("case")
+    >>> mean = hersbach_distances(forecast, observation).mean("case")
     >>> ranks = rank_of_observation(forecast, observation).mean("case")
-    >>> parts = crps_decomposition(mean["alpha"], mean["beta"], ranks, uncertainty=0.5)
+    >>> parts = hersbach_decomposition(mean["alpha"], mean["beta"], ranks, uncertainty=0.5)
     >>> {name: round(float(parts[name]), 4) for name in ("reliability", "potential", "resolution")}
     {'reliability': 0.5417, 'potential': 0.8333, 'resolution': -0.3333}
     """
