@@ -138,6 +138,70 @@ class Forecast(_Section):
         return times
 
 
+class EventOf(_Section):
+    """A threshold whose exceedance is forecast; exactly one of the four is given."""
+
+    variable: str
+    """Canonical name, with the level appended for one of several: ``temperature_850``."""
+    above: float | None = None
+    """In the variable's unit."""
+    below: float | None = None
+    above_percentile: Annotated[float, Field(gt=0, lt=100)] | None = None
+    """Of the training period at that place, season and hour."""
+    below_percentile: Annotated[float, Field(gt=0, lt=100)] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_threshold(self) -> EventOf:
+        given = {name: v for name, v in self if name != "variable" and v is not None}
+        if len(given) != 1:
+            raise ValueError(
+                f"an event has one of above, below, above_percentile and below_percentile; "
+                f"found {', '.join(given) or 'none'}"
+            )
+        return self
+
+
+class Evaluation(_Section):
+    """What the forecasts are compared with, and which scores are made beside the usual ones."""
+
+    baselines: list[
+        Literal[
+            "climatology", "persistence", "smooth_climatology", "analogs", "linear_inverse_model"
+        ]
+    ] = ["climatology", "persistence"]
+    """All fitted on the training period."""
+    baseline_members: Annotated[int, Field(ge=2)] = 20
+    """Of the analogs, the smooth climatology and the linear inverse model."""
+    patterns: Positive = 20
+    """Leading patterns (EOFs) of the linear inverse model."""
+    events: list[EventOf] = []
+    regions: list[str] = []
+    """Names, see :func:`weatherdiff.evaluation.regions`; ``land`` and ``sea`` need a
+    ``land_sea_mask`` in the data."""
+    boxes: dict[str, tuple[float, float, float, float]] = {}
+    """Name -> (south, north, west, east) in degrees."""
+    scores: list[
+        Literal[
+            "anomaly_correlation",
+            "crps_by_scale",
+            "decomposition",
+            "energy",
+            "energy_lead_time",
+            "energy_variable",
+            "fractions",
+            "maps",
+            "spectra",
+            "variogram",
+        ]
+    ] = ["decomposition", "energy", "energy_lead_time", "maps"]
+    scales: list[Positive] = [1, 2, 4, 8]
+    """Cells along the side of the boxes of ``crps_by_scale`` and the windows of ``fractions``."""
+    nan: Literal["propagate", "omit"] = "propagate"
+    """What a missing value of a forecast does: make the score NaN, or be left out and counted."""
+    workers: Positive | None = None
+    """Blocks scored at once; as many as there are processors by default."""
+
+
 class Report(_Section):
     """The HTML page."""
 
@@ -159,6 +223,7 @@ class Config(_Section):
     model: Model = Model()
     training: Training = Training()
     forecast: Forecast
+    evaluation: Evaluation = Evaluation()
     report: Report = Report()
     threads: Positive | None = None
     """CPU threads of the network. One is often fastest for small grids; PyTorch's by default."""

@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from weatherdiff.errors import StorageError
+from weatherdiff.errors import LockedError, StorageError
 
-__all__ = ["DISK_ERRORS", "PARTIAL_SUFFIX", "remove_leftovers", "staged"]
+__all__ = ["DISK_ERRORS", "PARTIAL_SUFFIX", "locked", "remove_leftovers", "staged"]
 
 PARTIAL_SUFFIX = ".partial"
 FORMER_SUFFIX = ".former"
@@ -104,6 +104,40 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
     for leftover in leftovers:
         _remove(leftover)
     return leftovers
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold a lock on an output while it is written; the system frees it if the holder dies.
+
+    The lock is a hidden file beside ``path``, which stays. Where the system has no ``flock``
+    (Windows) nothing is locked.
+
+    Parameters
+    ----------
+    path : path
+        The output.
+
+    Raises
+    ------
+    LockedError
+        Another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LockedError(
+                f"Another process is writing {path}; wait for it, or choose another output."
+            ) from None
+        yield
 
 
 def _publish(temporary: Path, path: Path) -> None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
 
+import numpy as np
 import xarray as xr
 
 from weatherdiff.evaluation.aggregate import merge_statistics, scores_from
 from weatherdiff.evaluation.baselines import Reference
-from weatherdiff.evaluation.matching import compare
+from weatherdiff.evaluation.estimators import crps_from_parts
+from weatherdiff.evaluation.matching import Match, match
+from weatherdiff.evaluation.settings import Settings
+from weatherdiff.evaluation.storage import StatisticsStore
 
 __all__ = ["evaluate", "statistics"]
+
+Progress = Callable[[int, int], None]
 
 
 def evaluate(
@@ -18,21 +27,23 @@ def evaluate(
     observations: xr.Dataset,
     *,
     reference: Mapping[str, Reference] | None = None,
-    block: int | None = None,
-    weights: xr.DataArray | None = None,
-    nan: str = "propagate",
     estimator: str = "fair",
-    progress: Callable[[int, int], None] | None = None,
+    settings: Settings | None = None,
+    store: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
 ) -> xr.Dataset:
     """Score ensemble forecasts against analyses.
 
-    Forecasts stream through memory by blocks of initial times, channel by channel.
+    Forecasts stream through memory by blocks of initial times, channel by channel, tiles of lead
+    times and rows at a time: memory follows the stored chunk and the number of threads.
 
     Missing values: a cell that no observation used ever fills (the sea in a land data set) is left
     out. A missing observation, or valid time, is left out where it is missing, and lowers
     ``coverage``. A NaN in a forecast or reference that has an observation makes its score NaN,
-    unless ``nan="omit"`` leaves it out, which lowers ``coverage``. Forecast and references are
-    always scored on the same cells and times.
+    unless ``Settings(nan="omit")`` leaves it out, which lowers ``coverage``. Forecast and
+    references are always scored on the same cells and times. A member that is missing as a whole
+    is an error, not a smaller ensemble.
 
     Parameters
     ----------
@@ -42,44 +53,46 @@ def evaluate(
         Analyses on the same grid, in the same units. Variables (and levels) found in both are
         scored.
     reference : mapping of str to Reference, optional
-        Reference forecasts by name, such as ``{"climatology": ClimatologyEnsemble(...)}``. They
-        are scored with ``estimator``, those of one member with the standard one.
-    block : int, optional
-        Initial times in memory at once, one channel at a time; as many as make 4 million values
-        unless given. The result does not depend on it.
-    weights : (latitude, longitude), optional
-        Weights of the cells, at least zero; exact cell areas unless given. Zero leaves out.
-    nan : {"propagate", "omit"}
-        What a NaN in a forecast or reference does.
-    estimator : {"fair", "standard"}
-        Estimator of the CRPS, see :func:`crps_ensemble`.
+        Reference forecasts by name, such as ``{"climatology": ClimatologyEnsemble(...)}``, or
+        another model's as :class:`StoredForecast`.
+    estimator : {"fair", "standard", "almost_fair"}
+        Estimator of the CRPS, see :func:`scores_from`; the statistics serve them all.
+    settings : Settings, optional
+        Weights, regions, events, maps, and what a NaN does.
+    store : path, optional
+        Zarr folder of the scores. What is there already, whole or from a run that was stopped, is
+        not computed again, and initial times that are new are added.
+    executor : concurrent.futures.Executor, optional
+        What runs the blocks: a ``ThreadPoolExecutor()``, or the ``get_executor()`` of a
+        ``dask.distributed.Client``. One after the other unless given. The result does not depend
+        on it.
     progress : callable, optional
         Called after each block with the number of initial times done and their total.
 
     Returns
     -------
     xr.Dataset
-        Scores over ``(variable, lead_time)`` as :func:`scores_from` describes them, and the
-        statistics they derive from.
+        Scores over ``(variable[, region], lead_time)`` as :func:`scores_from` describes them, and
+        the statistics they derive from.
 
     Raises
     ------
     DimensionError
         A dimension is missing, or lead times have no unit, or ``"fair"`` with one member.
     GridMismatchError
-        Forecasts, observations, references or weights are not on one grid.
+        Forecasts, observations, references, weights or regions are not on one grid.
     InputError
-        Nothing is in common, times repeat, or weights are negative or NaN.
+        Nothing is in common, times repeat, weights are negative or NaN, a member is missing, or
+        the ``store`` holds other statistics.
     MissingInputError
         No valid time of the forecasts is among the observations.
     UnitsError
         Units differ.
     ValueError
-        An unknown option, or ``block`` below one.
+        An unknown option.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from weatherdiff.evaluation import ClimatologyEnsemble, Persistence
     >>> rng = np.random.default_rng(1)
     >>> time = np.arange("2020-01-01", "2020-01-21", 12, dtype="datetime64[h]")
@@ -105,18 +118,19 @@ def evaluate(
     >>> scores_from(merge_statistics(parts)).identical(whole)
     True
     """
-    return scores_from(
-        statistics(
-            forecasts,
-            observations,
-            reference=reference,
-            block=block,
-            weights=weights,
-            nan=nan,
-            estimator=estimator,
-            progress=progress,
-        )
+    if "number" in forecasts.sizes:  # refused before the work, not after
+        zero = xr.DataArray(0.0)
+        crps_from_parts(zero, zero, zero, members=forecasts.sizes["number"], estimator=estimator)
+    sums = statistics(
+        forecasts,
+        observations,
+        reference=reference,
+        settings=settings,
+        store=store,
+        executor=executor,
+        progress=progress,
     )
+    return scores_from(sums, estimator=estimator)
 
 
 def statistics(
@@ -124,11 +138,10 @@ def statistics(
     observations: xr.Dataset,
     *,
     reference: Mapping[str, Reference] | None = None,
-    block: int | None = None,
-    weights: xr.DataArray | None = None,
-    nan: str = "propagate",
-    estimator: str = "fair",
-    progress: Callable[[int, int], None] | None = None,
+    settings: Settings | None = None,
+    store: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
 ) -> xr.Dataset:
     """Sum the scores over the cells, for each initial time: what adds over parts of the work.
 
@@ -137,19 +150,52 @@ def statistics(
     Returns
     -------
     xr.Dataset
-        Sums over ``(variable, init_time, lead_time)``: see :mod:`weatherdiff.evaluation.aggregate`.
+        Sums over ``(variable, region, init_time, lead_time)``: see
+        :mod:`weatherdiff.evaluation.aggregate`.
     """
-    if nan not in ("propagate", "omit"):
-        raise ValueError(f"nan is {nan!r}, expected 'propagate' or 'omit'.")
-    if block is not None and block < 1:
-        raise ValueError(f"block is {block}, expected at least one initial time.")
-    comparison = compare(forecasts, observations, dict(reference or {}), weights, nan, estimator)
-    total = len(comparison.inits)
-    step = block or comparison.default_block()
-    parts = []
-    for start in range(0, total, step):
-        stop = min(start + step, total)
-        parts.append(comparison.statistics(slice(start, stop)))
+    matched = match(forecasts, observations, dict(reference or {}), settings or Settings())
+    if store is None:
+        return merge_statistics(_run(matched, executor, progress))
+    with StatisticsStore(store, matched) as kept:
+        due = kept.missing(matched.inits)
+        if due.any():
+            remaining = matched.select(np.flatnonzero(due))
+            for part in _run(remaining, executor, progress):
+                kept.add(part)
+        return kept.publish()
+
+
+def _run(
+    matched: Match, executor: Executor | None, progress: Progress | None
+) -> Iterator[xr.Dataset]:
+    """Score all blocks, here or on an executor, and give each as it is done."""
+    from weatherdiff.evaluation.streaming import score_block
+
+    done, total = 0, len(matched.inits)
+    blocks = iter(matched.blocks())
+
+    def told(part: xr.Dataset) -> xr.Dataset:
+        nonlocal done
+        done += part.sizes["init_time"]
         if progress is not None:
-            progress(stop, total)
-    return merge_statistics(parts)
+            progress(done, total)
+        return part
+
+    if executor is None:
+        for block in blocks:
+            yield told(score_block(matched.select(block)))
+        return
+    # A few more in the queue than can run, and given in order: neither blocks nor results pile up,
+    # and sums over initial times do not depend on which block was first.
+    waiting = 2 * (getattr(executor, "_max_workers", None) or os.cpu_count() or 1)
+    running: deque[Future[xr.Dataset]] = deque()
+    try:
+        for block in blocks:
+            running.append(executor.submit(score_block, matched.select(block)))
+            if len(running) == waiting:
+                yield told(running.popleft().result())
+        while running:
+            yield told(running.popleft().result())
+    finally:
+        for future in running:
+            future.cancel()

@@ -1,16 +1,21 @@
-"""One comparison: forecasts, observations and references that match, and their weighted sums."""
+"""Forecasts, observations and references that are known to match, and how to read them.
+
+A :class:`Match` is made once, from coordinates alone. It is small, holds no fields in memory that
+were not there before, and can be sent to another process; what it loads is a block at a time.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
+import dask
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff.errors import DimensionError, GridMismatchError, InputError, MissingInputError
-from weatherdiff.evaluation.aggregate import sum_over_cells
 from weatherdiff.evaluation.alignment import (
     Channel,
     Leads,
@@ -18,172 +23,175 @@ from weatherdiff.evaluation.alignment import (
     analysis_times,
     ascending_latitude,
     channels,
-    gather,
     init_times,
     lead_times,
     positions,
     require_same_units,
 )
 from weatherdiff.evaluation.baselines import Reference
-from weatherdiff.evaluation.scores import (
-    crps_ensemble,
-    ensemble_variance,
-    error_of_mean,
-    rank_of_observation,
-)
+from weatherdiff.evaluation.settings import Settings
 from weatherdiff.grid import Grid
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Match", "match"]
 
-_CELL_DIMS = ("latitude", "longitude")
-_SUM_DIMS = ("init_time", "lead_time")
-_FORECAST_DIMS = (*_SUM_DIMS, "number", *_CELL_DIMS)
-_ANALYSIS_DIMS = ("time", *_CELL_DIMS)
-# Ensemble values of one channel in a block unless told otherwise: 16 MiB of float32.
-_BLOCK_VALUES = 2**22
+CELL_DIMS = ("latitude", "longitude")
+SUM_DIMS = ("init_time", "lead_time")
+FORECAST_DIMS = (*SUM_DIMS, "number", *CELL_DIMS)
+ANALYSIS_DIMS = ("time", *CELL_DIMS)
+
+# Bytes of one channel's members that are in memory at once unless told otherwise: small enough
+# for a few threads on a laptop, large enough that reading dominates the overhead of a call.
+BLOCK_BYTES = 2**25
+# The kernels add up tiles of so many cells; parts that end with one add to the same bits.
+TILE = 128
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Forecasts and observations known to match, and how to score them."""
+class Match:
+    """What is to be scored, in an order that no longer depends on the user's.
+
+    Attributes
+    ----------
+    forecasts, observations : xr.Dataset
+        Latitude ascending.
+    references : dict of str to Reference
+    settings : Settings
+    units : dict of Channel to str
+        The channels to score and their units.
+    inits : (init_time,)
+    leads : (lead_time,)
+    index : (init_time, lead_time)
+        Position of the verifying observation in time, or -1.
+    grid : Grid
+    weights : (region, latitude x longitude)
+        Of the cells.
+    regions : list of str
+    """
 
     forecasts: xr.Dataset
     observations: xr.Dataset
     references: dict[str, Reference]
+    settings: Settings
     units: dict[Channel, str]
     inits: Times
     leads: Leads
-    index: npt.NDArray[np.int64]  # (init_time, lead_time): position of the observation, or -1
+    index: npt.NDArray[np.int64]
     grid: Grid
     weights: npt.NDArray[np.float64]
-    nan: str
-    estimator: str
+    regions: list[str]
 
     @property
     def members(self) -> int:
         """Number of members of the forecasts."""
         return self.forecasts.sizes["number"]
 
-    def default_block(self) -> int:
-        """Give the initial times that make a block of moderate size, one at least."""
+    @property
+    def valid_times(self) -> Times:
+        """Valid times, (init_time, lead_time)."""
+        return self.inits[:, np.newaxis] + self.leads
+
+    def select(self, inits: slice | npt.NDArray[np.intp]) -> Match:
+        """Keep some initial times: what a worker needs, and no more."""
+        return replace(
+            self,
+            forecasts=self.forecasts.isel(init_time=inits),
+            inits=self.inits[inits],
+            index=self.index[inits],
+        )
+
+    def blocks(self) -> list[slice]:
+        """Give initial times to score together: those that fit in a block, whole stored chunks."""
+        frame = self._frame_bytes() * len(self.leads)
+        step = self.settings.block or self._chunked("init_time", BLOCK_BYTES // frame)
+        total = len(self.inits)
+        return [slice(i, min(i + step, total)) for i in range(0, total, step)]
+
+    def tiles(self) -> list[tuple[slice, slice]]:
+        """Give lead times and rows to read together, whole stored chunks if they fit."""
+        frame = self._frame_bytes()
+        leads = self._chunked("lead_time", BLOCK_BYTES // frame)
+        rows = len(self.grid.latitude)
+        if leads * frame > 4 * BLOCK_BYTES:  # members of many leads in one chunk: fewer rows
+            # Any split of the cells gives the same bits if it ends with a tile of the kernels.
+            quantum = TILE // math.gcd(TILE, len(self.grid.longitude))
+            fitting = rows * BLOCK_BYTES // (leads * frame)
+            rows = min(rows, max(1, round(fitting / quantum)) * quantum)
+        return [
+            (lead, row)
+            for lead in _slices(len(self.leads), leads)
+            for row in _slices(len(self.grid.latitude), rows)
+        ]
+
+    def _frame_bytes(self) -> int:
+        """Size of the members of one channel at one lead time, of the widest ensemble."""
         members = max([self.members, *(r.members for r in self.references.values())])
-        return max(1, _BLOCK_VALUES // (len(self.leads) * members * self.weights.size))
+        itemsize = max(self.forecasts[c.name].dtype.itemsize for c in self.units)
+        return members * self.weights.shape[-1] * itemsize
 
-    def estimator_of(self, reference: Reference) -> str:
-        """Name the estimator of a reference's CRPS."""
-        return "standard" if reference.members == 1 else self.estimator
+    def _chunked(self, dim: str, fitting: int) -> int:
+        """Round what fits to whole stored chunks, so that no chunk is decoded twice."""
+        size = self.forecasts.sizes[dim]
+        stored = max(_stored_chunk(self.forecasts[c.name], dim) for c in self.units)
+        stored = max(1, min(stored, size))
+        return int(min(size, max(1, fitting // stored) * stored))
 
-    def reference_forecasts(self, inits: Times) -> dict[str, xr.Dataset]:
+    def load_forecast(self, channel: Channel, leads: slice, rows: slice) -> npt.NDArray[Any]:
+        """Read members, (init_time, lead_time, number, latitude, longitude)."""
+        field = channel.of(self.forecasts).isel(lead_time=leads, latitude=rows)
+        return load(field, FORECAST_DIMS)
+
+    def load_observation(self, channel: Channel) -> npt.NDArray[Any]:
+        """Read verifying frames, (init_time, lead_time, latitude, longitude); NaN if missing."""
+        return load_frames(channel.of(self.observations), self.index)
+
+    def reference_forecasts(self) -> dict[str, xr.Dataset]:
         """Make the references' forecasts, refused unless comparable with ours."""
         forecasts = {}
         for name, reference in self.references.items():
-            forecasts[name], grid = ascending_latitude(reference.forecast(inits, self.leads))
-            _require_same_grid(grid, self.grid, f"reference {name}")
-            offered = channels(forecasts[name], _FORECAST_DIMS)
+            made = reference.forecast(self.inits, self.leads)
+            forecasts[name], grid = ascending_latitude(made)
+            require_same_grid(grid, self.grid, f"reference {name}")
+            offered = channels(forecasts[name], FORECAST_DIMS)
             for channel in self.units:
                 if channel not in offered:
                     raise InputError(f"reference {name} does not forecast {channel.label}.")
                 require_same_units(channel.of(forecasts[name]), channel.of(self.observations))
         return forecasts
 
-    def statistics(self, block: slice) -> xr.Dataset:
-        """Sum over the cells for a block of initial times, all channels."""
-        references = self.reference_forecasts(self.inits[block])
-        sums = [self._channel_sums(channel, block, references) for channel in self.units]
-        dims = ("variable", *_SUM_DIMS)
-        shapes = {"sum_rank": (*dims, "rank"), "cell_observed": ("variable", *_CELL_DIMS)}
-        variables = {
-            name: (shapes.get(name, dims), np.stack([of_channel[name] for of_channel in sums]))
-            for name in sums[0]
-        }
-        result = xr.Dataset(
-            variables,
-            coords={
-                "variable": [channel.label for channel in self.units],
-                "init_time": self.inits[block],
-                "lead_time": self.leads,
-                "rank": np.arange(self.members + 1),
-                "latitude": self.grid.latitude,
-                "longitude": self.grid.longitude,
-                "units": ("variable", list(self.units.values())),
-            },
-            attrs={
-                "members": self.members,
-                "estimator": self.estimator,
-                "nan": self.nan,
-                "references": list(self.references),
-            },
-        )
-        for name, reference in self.references.items():
-            result[f"sum_crps_{name}"].attrs = {
-                "members": reference.members,
-                "estimator": self.estimator_of(reference),
-            }
-        return result.assign(
-            cell_weight=(_CELL_DIMS, self.weights),
-            valid_time_found=(_SUM_DIMS, self.index[block] >= 0),
-        )
 
-    def _channel_sums(
-        self, channel: Channel, block: slice, references: dict[str, xr.Dataset]
-    ) -> dict[str, npt.NDArray[Any]]:
-        """Sum one channel over the cells, (init_time, lead_time), and tell which are observed."""
-        forecast = _load_ensemble(channel.of(self.forecasts).isel(init_time=block))
-        observation = _load(
-            gather(channel.of(self.observations), self.index[block], _SUM_DIMS),
-            (*_SUM_DIMS, *_CELL_DIMS),
-        )
-        error = error_of_mean(forecast, observation).values
-        fields = {
-            "crps": crps_ensemble(forecast, observation, estimator=self.estimator).values,
-            "squared_error": error**2,
-            "error": error,
-            "absolute_error": np.abs(error),
-            "variance": np.full_like(error, np.nan),  # undefined for one member
-        }
-        if self.members > 1:
-            fields["variance"] = ensemble_variance(forecast).values
-        observed = observation.notnull().values & (self.weights > 0)
-        complete = observed & ~np.isnan(error)
-        for name, reference in self.references.items():
-            ensemble = _load_ensemble(channel.of(references[name]))
-            crps = crps_ensemble(ensemble, observation, estimator=self.estimator_of(reference))
-            fields[f"crps_{name}"] = crps.values
-            complete &= crps.notnull().values
-        counted = complete if self.nan == "omit" else observed
-
-        ranks = np.moveaxis(rank_of_observation(forecast, observation).values, -1, 0)
-        ones = np.ones_like(error)
-        return {
-            **{
-                f"sum_{name}": sum_over_cells(field, self.weights, counted)
-                for name, field in fields.items()
-            },
-            "sum_rank": np.moveaxis(sum_over_cells(ranks, self.weights, counted), 0, -1),
-            "sum_weight": sum_over_cells(ones, self.weights, counted),
-            "sum_complete": sum_over_cells(ones, self.weights, complete),
-            "cell_observed": np.logical_or.reduce(observed, axis=(0, 1)),
-        }
+def load(field: xr.DataArray, dims: tuple[str, ...]) -> npt.NDArray[Any]:
+    """Read values in an order of dimensions: what matches what has been settled before."""
+    # In the thread that asks: the blocks are what runs in parallel.
+    with dask.config.set(scheduler="synchronous"):
+        values = np.ascontiguousarray(field.transpose(*dims).values)
+    if values.dtype not in (np.float32, np.float64) or not values.dtype.isnative:
+        values = values.astype(np.result_type(values.dtype.newbyteorder("="), np.float32))
+    return values
 
 
-def compare(
+def load_frames(field: xr.DataArray, index: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Read frames (..., latitude, longitude) at positions in time (...); NaN where -1."""
+    needed, inverse = np.unique(index[index >= 0], return_inverse=True)
+    dtype = np.result_type(field.dtype, np.float32)
+    shape = tuple(field.sizes[name] for name in CELL_DIMS)
+    frames = np.full((*index.shape, *shape), np.nan, dtype)
+    if needed.size:
+        frames[index >= 0] = load(field.isel(time=needed), ANALYSIS_DIMS)[inverse]
+    return frames
+
+
+def match(
     forecasts: xr.Dataset,
     observations: xr.Dataset,
     references: dict[str, Reference],
-    weights: xr.DataArray | None,
-    nan: str,
-    estimator: str,
-) -> Comparison:
+    settings: Settings,
+) -> Match:
     """Match forecasts with observations, or refuse.
 
-    Parameters and errors are those of :func:`weatherdiff.evaluation.evaluate`.
-
-    Returns
-    -------
-    Comparison
-        What is needed to score any block of initial times.
+    Parameters and errors are those of :func:`weatherdiff.evaluation.evaluate`. Coordinates are
+    read, no fields.
     """
-    missing = [name for name in _FORECAST_DIMS if name not in forecasts.dims]
+    missing = [name for name in FORECAST_DIMS if name not in forecasts.dims]
     if missing:
         raise DimensionError(
             f"forecasts have no dimension {', '.join(missing)}; a single forecast needs "
@@ -192,7 +200,7 @@ def compare(
     inits, leads = init_times(forecasts), lead_times(forecasts)
     valid = inits[:, np.newaxis] + leads
     if "valid_time" in forecasts.coords and not np.array_equal(
-        forecasts["valid_time"].transpose(*_SUM_DIMS).values, valid
+        forecasts["valid_time"].transpose(*SUM_DIMS).values, valid
     ):
         raise InputError("valid_time of the forecasts is not init_time + lead_time.")
     index = positions(analysis_times(observations), valid)
@@ -203,53 +211,87 @@ def compare(
         )
     forecasts, grid = ascending_latitude(forecasts)
     observations, theirs = ascending_latitude(observations)
-    _require_same_grid(theirs, grid, "observations")
-    observed = channels(observations, _ANALYSIS_DIMS)
-    shared = [c for c in channels(forecasts, _FORECAST_DIMS) if c in observed]
+    require_same_grid(theirs, grid, "observations")
+    observed = channels(observations, ANALYSIS_DIMS)
+    shared = [c for c in channels(forecasts, FORECAST_DIMS) if c in observed]
     if not shared:
         raise InputError(
             f"no variable is in both the forecasts, {sorted(map(str, forecasts.data_vars))}, and "
             f"the observations, {sorted(map(str, observations.data_vars))}."
         )
-    comparison = Comparison(
-        forecasts=forecasts,
+    units = {c: require_same_units(c.of(forecasts), c.of(observations)) for c in shared}
+    weights, regions = _region_weights(settings, grid)
+    labels = [channel.label for channel in units]
+    for event in settings.events:
+        if event.variable not in labels:
+            raise InputError(
+                f"event {event.label!r} is of {event.variable}, which is not scored; "
+                f"scored are {', '.join(labels)}."
+            )
+    matched = Match(
+        forecasts=forecasts.drop_vars("valid_time", errors="ignore"),
         observations=observations,
         references=references,
-        units={c: require_same_units(c.of(forecasts), c.of(observations)) for c in shared},
+        settings=settings,
+        units=units,
         inits=inits,
         leads=leads,
         index=index,
         grid=grid,
-        weights=grid.area_weights().values if weights is None else _cell_weights(weights, grid),
-        nan=nan,
-        estimator=estimator,
+        weights=weights,
+        regions=regions,
     )
     # References are made again for each block: refuse what does not compare before the first.
-    comparison.reference_forecasts(np.unique(inits)[[0, -1]])
-    return comparison
+    for end in {0, len(inits) - 1}:
+        matched.select(slice(end, end + 1)).reference_forecasts()
+    return matched
 
 
-def _cell_weights(weights: xr.DataArray, grid: Grid) -> npt.NDArray[np.float64]:
-    ds, theirs = ascending_latitude(weights.to_dataset(name="weight"))
-    _require_same_grid(theirs, grid, "weights")
-    values = ds["weight"].transpose(*_CELL_DIMS).values.astype(np.float64)
-    if not (np.all(values >= 0) and 0 < values.sum() < np.inf):
+def _region_weights(settings: Settings, grid: Grid) -> tuple[npt.NDArray[np.float64], list[str]]:
+    """Weights of the cells in each region, (region, latitude x longitude), and its name."""
+    area = grid.area_weights().values
+    if settings.weights is not None:
+        area = _on_grid(settings.weights, grid, "weights")[0]
+    if not (np.all(area >= 0) and 0 < area.sum() < np.inf):
         raise InputError("weights must be finite and at least zero, and not all zero.")
-    return values
+    shares, names = np.ones((1, *grid.shape)), ["all"]
+    if settings.regions is not None:
+        shares = _on_grid(settings.regions, grid, "regions")
+        names = [str(name) for name in settings.regions["region"].values]
+        if not np.all((shares >= 0) & (shares <= 1)):
+            raise InputError("regions must be shares of the cells, between 0 and 1.")
+    weights = (shares * area).reshape(len(names), -1)
+    empty = [name for name, of_region in zip(names, weights, strict=True) if not of_region.any()]
+    if empty:
+        raise InputError(f"region {empty[0]!r} holds no cell of the grid with a weight.")
+    return weights, names
 
 
-def _require_same_grid(theirs: Grid, ours: Grid, owner: str) -> None:
+def _on_grid(field: xr.DataArray, grid: Grid, owner: str) -> npt.NDArray[np.float64]:
+    """Values (region, latitude, longitude) on the grid, or refused."""
+    ds, theirs = ascending_latitude(field.to_dataset(name="field"))
+    require_same_grid(theirs, grid, owner)
+    values = ds["field"]
+    if "region" not in values.dims:
+        values = values.expand_dims("region")
+    return values.transpose("region", *CELL_DIMS).values.astype(np.float64)
+
+
+def require_same_grid(theirs: Grid, ours: Grid, owner: str) -> None:
+    """Refuse another grid, saying whose it is."""
     try:
         theirs.require_same(ours)
     except GridMismatchError as error:
         raise GridMismatchError(f"{owner} and forecasts are on different grids: {error}") from None
 
 
-def _load_ensemble(field: xr.DataArray) -> xr.DataArray:
-    # Members last: each score takes them together, without a copy.
-    return _load(field, (*_SUM_DIMS, *_CELL_DIMS, "number"))
+def _stored_chunk(field: xr.DataArray, dim: str) -> int:
+    """Size of a stored chunk along a dimension, 1 if not known."""
+    if field.chunks is not None:
+        return int(field.chunksizes[dim][0])
+    stored = field.encoding.get("preferred_chunks") or {}
+    return int(stored.get(dim, 1))
 
 
-def _load(field: xr.DataArray, dims: tuple[str, ...]) -> xr.DataArray:
-    """Values in memory without coordinates: what matches what has been settled before."""
-    return xr.DataArray(np.ascontiguousarray(field.transpose(*dims).values), dims=dims)
+def _slices(size: int, step: int) -> list[slice]:
+    return [slice(i, min(i + step, size)) for i in range(0, size, step)]

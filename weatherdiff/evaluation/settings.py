@@ -52,11 +52,14 @@ class Settings:
     fields : sequence of FieldStatistic
         Scores that need the cells together: energy and variogram scores, spectra, scores by
         spatial scale, fractions skill score.
+    block : int, optional
+        Initial times in one unit of work; as many as make about 32 MiB unless given. The result
+        does not depend on it.
 
     Raises
     ------
     ValueError
-        An unknown ``nan``.
+        An unknown ``nan``, or ``block`` below one.
 
     Examples
     --------
@@ -72,7 +75,10 @@ class Settings:
     decomposition: bool = False
     maps: bool = False
     fields: Sequence[FieldStatistic] = ()
+    block: int | None = None
 
     def __post_init__(self) -> None:
         if self.nan not in ("propagate", "omit"):
             raise ValueError(f"nan is {self.nan!r}, expected 'propagate' or 'omit'.")
+        if self.block is not None and self.block < 1:
+            raise ValueError(f"block is {self.block}, expected at least one initial time.")

@@ -1,37 +1,47 @@
-"""Scores in a Zarr folder that is whole or not there."""
+"""Scores in a Zarr folder that is whole or not there, and runs that go on where they stopped."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-import tempfile
+from itertools import chain
 from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
+import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from weatherdiff.errors import InputError, MissingInputError, StorageError
+from weatherdiff.evaluation.aggregate import merge_statistics, scores_from
+from weatherdiff.staging import locked, staged
 
-__all__ = ["open_scores", "write_scores"]
+if TYPE_CHECKING:
+    from weatherdiff.evaluation.matching import Match
+
+__all__ = ["StatisticsStore", "open_scores", "write_scores"]
 
 _FORMAT = "weatherdiff scores"
-_VERSION = 1
+_VERSION = 2
+_FINGERPRINT = "scored_with"
 
 
 def write_scores(scores: xr.Dataset, path: str | os.PathLike[str]) -> None:
     """Write scores, or statistics, to a Zarr (version 3) folder.
 
-    The folder is written beside ``path`` under a hidden name and then renamed, so that a reader
-    never sees part of it. Scores that are there already are replaced: a failure leaves them as
-    they were, and a crash between the two renames leaves them, whole, under a hidden name.
+    A reader never sees part of it. Scores that are there already are replaced; a failure leaves
+    them as they were.
 
     Parameters
     ----------
     scores : xr.Dataset
         Result of :func:`~weatherdiff.evaluation.evaluate`.
     path : path
-        Folder to make; its parent exists.
+        Folder to make.
 
     Raises
     ------
@@ -46,29 +56,99 @@ def write_scores(scores: xr.Dataset, path: str | os.PathLike[str]) -> None:
     # Encodings of a file the scores were read from do not apply; Zarr 3 has no fixed-width strings.
     marked = _strings_as(scores.drop_encoding(), object)
     marked = marked.assign_attrs(format=_FORMAT, format_version=_VERSION)
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
-            staged = Path(scratch, "new")
-            # Outside the scratch folder, whose removal must not take the former scores along.
-            former = Path(f"{scratch}.former")
-            marked.to_zarr(
-                staged,
-                zarr_format=3,
-                consolidated=False,
-                encoding=dict.fromkeys(marked.variables, codecs),
-            )
-            if path.exists():
-                path.rename(former)
-            try:
-                staged.rename(path)
-            except OSError:
-                if former.exists():
-                    former.rename(path)
-                raise
-            if former.exists():
-                shutil.rmtree(former)
-    except OSError as error:
-        raise StorageError(f"scores could not be written to {path}: {error}.") from error
+    with staged(path, overwrite=True) as temporary:
+        marked.to_zarr(
+            temporary,
+            zarr_format=3,
+            consolidated=False,
+            encoding=dict.fromkeys(marked.variables, codecs),
+        )
+
+
+class StatisticsStore:
+    """Statistics on disk while they are made: what is there is not made again.
+
+    Each block's sums are a file beside the store, under a hidden name; the store itself is replaced
+    once, when all are there. One process at a time may add to a store.
+
+    Parameters
+    ----------
+    path : path
+        Zarr folder of the scores.
+    matched : Match
+        What is scored: sums that were made otherwise are refused.
+
+    Raises
+    ------
+    InputError
+        ``path`` holds other scores.
+    LockedError
+        Another process adds to it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], matched: Match) -> None:
+        self.path = Path(path)
+        self._fingerprint = _fingerprint(matched)
+        self._parts = self.path.with_name(f".{self.path.name}.{self._fingerprint[:12]}.parts")
+        self._stored: xr.Dataset | None = None
+
+    def __enter__(self) -> Self:
+        self._lock = locked(self.path)
+        self._lock.__enter__()
+        try:
+            if self.path.exists():
+                self._stored = _statistics_of(open_scores(self.path))
+                if self._stored.attrs.get(_FINGERPRINT) != self._fingerprint:
+                    raise InputError(
+                        f"{self.path} holds scores of other forecasts or with other settings; "
+                        "remove it, or write to another folder."
+                    )
+        except BaseException:
+            self._lock.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.__exit__(kind, error, trace)
+
+    def missing(self, inits: npt.NDArray[np.datetime64]) -> npt.NDArray[np.bool_]:
+        """Tell which initial times have no sums yet."""
+        known = [] if self._stored is None else [self._stored["init_time"].values]
+        known += [part["init_time"].values for part in map(_open_part, self._files())]
+        return ~np.isin(inits, np.concatenate(known)) if known else np.ones(len(inits), bool)
+
+    def add(self, part: xr.Dataset) -> None:
+        """Keep the sums of a block."""
+        first = part["init_time"].values[0].astype("datetime64[s]").astype(int)
+        name = self._parts / f"{first}-{part.sizes['init_time']}.nc"
+        # A checksum, as uncompressed bits that flip would read as numbers.
+        kept = {str(name): {"fletcher32": True} for name, array in part.variables.items()
+                if array.dtype.kind in "bifu" and array.ndim}  # fmt: skip
+        # netCDF has no lists: one of a single text would come back as the text.
+        part = part.drop_attrs(deep=False).assign_attrs(json=json.dumps(part.attrs))
+        with staged(name, overwrite=True) as temporary:
+            part.to_netcdf(temporary, engine="netcdf4", encoding=kept)
+
+    def publish(self) -> xr.Dataset:
+        """Merge all sums, replace the store by them and their scores, and give them."""
+        files = self._files()
+        stored = [] if self._stored is None else [self._stored]
+        if not files:
+            return stored[0]
+        merged = merge_statistics(chain(stored, map(_open_part, files)))
+        merged.attrs[_FINGERPRINT] = self._fingerprint
+        estimator = "fair" if merged.attrs["members"] > 1 else "standard"
+        write_scores(scores_from(merged, estimator=estimator), self.path)
+        shutil.rmtree(self._parts, ignore_errors=True)
+        return merged
+
+    def _files(self) -> list[Path]:
+        return sorted(self._parts.glob("[!.]*.nc"))
 
 
 def open_scores(path: str | os.PathLike[str]) -> xr.Dataset:
@@ -101,10 +181,11 @@ def open_scores(path: str | os.PathLike[str]) -> xr.Dataset:
     try:
         with xr.open_zarr(path, consolidated=False, chunks=None, decode_timedelta=True) as ds:
             version = ds.attrs["format_version"]
-            if version > _VERSION:
+            if version != _VERSION:
                 raise InputError(
-                    f"{path} has scores of format version {version}, this package reads up to "
-                    f"{_VERSION}; install a newer one."
+                    f"{path} has scores of format version {version}, this package reads "
+                    f"{_VERSION}; "
+                    + ("install a newer one." if version > _VERSION else "evaluate again.")
                 )
             scores = _strings_as(ds.load().drop_encoding(), str)
     except (OSError, RuntimeError, ValueError) as error:
@@ -131,3 +212,52 @@ def _is_scores(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return bool(root.get("attributes", {}).get("format") == _FORMAT)
+
+
+def _statistics_of(scores: xr.Dataset) -> xr.Dataset:
+    """Statistics alone, without the scores that follow from them."""
+    kept = [
+        name
+        for name in scores.data_vars
+        if str(name).startswith(("sum_", "map_", "cell_")) or name == "valid_time_found"
+    ]
+    attrs = {k: v for k, v in scores.attrs.items() if k not in ("inits", "period", "estimator")}
+    return scores[kept].drop_attrs(deep=False).assign_attrs(attrs)
+
+
+def _open_part(path: Path) -> xr.Dataset:
+    try:
+        with xr.open_dataset(path, engine="netcdf4", decode_timedelta=True) as part:
+            part = part.load().drop_encoding()
+            attrs = json.loads(part.attrs["json"])
+    except (KeyError, OSError, RuntimeError, ValueError) as error:
+        raise StorageError(
+            f"{path} is damaged ({error}); remove it, and its forecasts are scored again."
+        ) from error
+    for array in part.variables.values():
+        array.attrs = {
+            k: v.item() if isinstance(v, np.generic) else v for k, v in array.attrs.items()
+        }
+    return part.drop_attrs(deep=False).assign_attrs(attrs)
+
+
+def _fingerprint(matched: Match) -> str:
+    """Hash of all that must be the same for sums to be added, the fields' values apart."""
+    settings = matched.settings
+    content = {
+        "channels": {channel.label: unit for channel, unit in matched.units.items()},
+        "leads": matched.leads.astype(np.int64).tolist(),
+        "members": matched.members,
+        "regions": matched.regions,
+        "weights": hashlib.sha256(matched.weights.tobytes()).hexdigest(),
+        "references": {name: [type(reference).__name__, reference.members]
+                       for name, reference in matched.references.items()},
+        "nan": settings.nan,
+        "events": [[event.label, event.variable, event.above] for event in settings.events],
+        "climatology": settings.climatology is not None,
+        "decomposition": settings.decomposition,
+        "maps": settings.maps,
+        "fields": [repr(statistic) for statistic in settings.fields],
+        "forecasts": {str(k): str(v) for k, v in sorted(matched.forecasts.attrs.items())},
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

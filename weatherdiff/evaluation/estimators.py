@@ -1,0 +1,69 @@
+"""From parts to scores: the estimators of the CRPS, and skill."""
+
+from __future__ import annotations
+
+import xarray as xr
+
+from weatherdiff.evaluation.scores import dispersion_factor
+
+__all__ = ["crps_from_parts", "skill"]
+
+
+def crps_from_parts(
+    over: xr.DataArray,
+    under: xr.DataArray,
+    dispersion: xr.DataArray,
+    *,
+    members: int,
+    estimator: str = "fair",
+    ensemble_size: int | None = None,
+) -> xr.DataArray:
+    """CRPS by a named estimator from its parts.
+
+    Parameters
+    ----------
+    over, under, dispersion : (...)
+        The parts, or averages or sums of them: everything here is linear.
+    members : int
+        Size of the ensemble.
+    estimator : {"fair", "standard", "almost_fair", "adjusted"}
+        ``"fair"``: unbiased for the distribution that the members are drawn from. ``"standard"``:
+        of the ensemble as it stands. ``"almost_fair"``: 0.95 of the fair and 0.05 of the standard
+        one (Lang et al. 2024, arXiv:2412.15832). ``"adjusted"``: expected for ``ensemble_size``
+        members.
+    ensemble_size : int, optional
+        Members to adjust to, with ``"adjusted"`` alone.
+
+    Returns
+    -------
+    (...)
+        CRPS, or averages or sums of it.
+
+    Raises
+    ------
+    ValueError
+        An unknown estimator, or a size missing or unused.
+    DimensionError
+        One member, for an estimator other than the standard one.
+
+    References
+    ----------
+    Ferro (2014), doi:10.1002/qj.2270. Ferro, Richardson and Weigel (2008), doi:10.1002/met.45.
+
+    Examples
+    --------
+    Members 1, 2, 3 and the observation 1.5, adjusted to 7 members:
+
+    >>> parts = [xr.DataArray(value) for value in (2 / 3, 1 / 6, 2 / 3)]
+    >>> fair = crps_from_parts(*parts, members=3)
+    >>> adjusted = crps_from_parts(*parts, members=3, estimator="adjusted", ensemble_size=7)
+    >>> print(round(float(fair), 4), round(float(adjusted), 4))
+    0.1667 0.2619
+    """
+    factor = dispersion_factor(estimator, members, size=ensemble_size)
+    return over + under - factor * dispersion
+
+
+def skill(score: xr.DataArray, reference: xr.DataArray, long_name: str) -> xr.DataArray:
+    """1 - score / reference; NaN where the reference is perfect."""
+    return (1 - score / reference.where(reference > 0)).assign_attrs(long_name=long_name, units="1")
