@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,6 +12,7 @@ from scipy.linalg import toeplitz
 from scipy.signal import lfilter
 
 from weatherdiff.errors import GridMismatchError, InputError, UnitsError
+from weatherdiff.evaluation import Persistence, evaluate, scores_from
 from weatherdiff.evaluation.significance import (
     PooledScore,
     block_bootstrap,
@@ -125,6 +128,14 @@ def test_plain_test_is_the_t_test_of_scipy():
     np.testing.assert_allclose(found.p_value(mean), expected.pvalue)
     interval = expected.confidence_interval(0.9)
     np.testing.assert_allclose(mean - found.half_width(0.9), interval.low)
+
+
+def test_plain_test_is_near_the_exact_sign_permutation():
+    x = np.random.default_rng(3).normal(0.4, 1, size=12)
+    signs = np.array(list(product((-1, 1), repeat=12)))
+    exact = np.mean(np.abs(signs @ x) >= np.abs(x.sum()) * (1 - 1e-12))
+    found = mean_distribution((x - x.mean())[None], test="independent").p_value([x.mean()])
+    np.testing.assert_allclose(found, exact, atol=0.02)
 
 
 def test_ewc_is_its_formula():
@@ -389,6 +400,13 @@ def test_models_are_compared_on_what_both_have(ours, theirs):
         np.testing.assert_allclose(found[name], same[name])
 
 
+def test_order_of_initial_times_in_the_store_does_not_matter(ours, theirs):
+    shuffled = ours.isel(init_time=np.random.default_rng(1).permutation(40))
+    for second in (theirs, "climatology"):
+        one, other = compare(ours, second), compare(shuffled, second)
+        np.testing.assert_allclose(one["p_value"], other["p_value"])
+
+
 def test_initial_times_scored_on_other_cells_are_left_out_and_counted(ours, theirs):
     theirs = theirs.copy(deep=True)
     theirs["sum_weight"].values[1, 0, 5:8, 2] *= 0.9
@@ -513,8 +531,6 @@ def test_what_does_not_compare_is_refused(ours, theirs):
     kelvin = theirs.assign_coords(units=("variable", ["degC", "m**2 s**-2"]))
     with pytest.raises(UnitsError, match="t is in 'K' and in 'degC'"):
         compare(ours, kelvin)
-    with pytest.raises(InputError, match="estimators 'fair' and 'standard'"):
-        compare(ours.assign_attrs(estimator="fair"), theirs.assign_attrs(estimator="standard"))
     grids = [ds.assign_coords(latitude=[0.0, shift]) for ds, shift in ((ours, 1), (theirs, 2))]
     with pytest.raises(GridMismatchError, match="latitude"):
         compare(*grids)
@@ -588,6 +604,22 @@ def test_bootstrap_takes_any_function_of_pooled_sums(ours):
     assert found["lower"].dims == ("variable", "region", "lead_time")
     assert (found["lower"] < found["upper"]).all()
     assert 1 <= found.attrs["block"] <= 14
+
+
+def test_bootstrap_and_comparison_take_what_evaluate_gives(make_forecasts, analyses):
+    scores = evaluate(
+        make_forecasts(inits=12), analyses, reference={"persistence": Persistence(analyses)}
+    )
+    found = compare(scores, "persistence")
+    np.testing.assert_allclose(found["first"], scores["crps"])
+    np.testing.assert_allclose(found["second"], scores["crps_persistence"])
+    np.testing.assert_allclose(found["skill"], scores["crpss_persistence"])
+    for name in ("rmse", "mae", "spread_skill_ratio", "mse_unbiased"):
+        pooled_score = PooledScore(name)(scores).isel(region=0)
+        np.testing.assert_allclose(pooled_score, scores[name])
+        drawn = block_bootstrap(scores, lambda s, n=name: scores_from(s)[n], seed=1, replicates=9)
+        same = block_bootstrap(scores, PooledScore(name), seed=1, replicates=9)
+        np.testing.assert_allclose(drawn["upper"], same["upper"].isel(region=0))
 
 
 def test_bootstrap_widens_with_the_autocorrelation():

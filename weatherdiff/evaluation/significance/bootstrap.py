@@ -50,8 +50,8 @@ def block_bootstrap(
     function : callable
         From a data set of pooled sums to a data array, such as a :class:`PooledScore`. The
         variables ``sum_...`` over ``init_time`` are given with ``replicate`` as first dimension and
-        ``init_time`` of size one; variables without initial times as they are; others are left
-        out. The result must keep ``replicate``.
+        ``init_time`` of size one; variables without initial times as they are; others, which do
+        not add, as at the first initial time. The result must keep ``replicate``.
     seed : int
         Key of the random numbers. The first replicates do not depend on how many there are.
     replicates : int
@@ -194,7 +194,8 @@ def _evaluate(
     """Apply the function to sums pooled with each row of counts."""
     timed = {name for name, field in statistics.data_vars.items() if "init_time" in field.dims}
     sums = {name: statistics[name] for name in timed if str(name).startswith("sum_")}
-    fixed = statistics.drop_dims("init_time")
+    others = {name: statistics[name].isel(init_time=[0]) for name in timed - set(sums)}
+    fixed = statistics.drop_dims("init_time").assign(others)
     size = max(1, sum(field.size for field in sums.values()) // counts.shape[1])
     step = max(1, _VALUES_AT_ONCE // size)
     first = statistics["init_time"].values[:1]

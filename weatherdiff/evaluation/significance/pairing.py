@@ -95,9 +95,6 @@ def _require_comparable(first: xr.Dataset, second: xr.Dataset, estimator: str) -
             )
         ):
             raise GridMismatchError(f"the statistics differ in {name}; compare on one grid.")
-    ours, theirs = (statistics.attrs.get("estimator") for statistics in (first, second))
-    if ours != theirs:
-        raise InputError(f"the statistics were made with the estimators {ours!r} and {theirs!r}.")
     members = [statistics.attrs.get("members") for statistics in (first, second)]
     if estimator != "fair" and members[0] != members[1]:
         raise InputError(
