@@ -7,11 +7,14 @@ import pytest
 import xarray as xr
 
 from weatherdiff.errors import InputError
+from weatherdiff.evaluation import Event, Persistence, Settings, compare, scores_from, statistics
+from weatherdiff.plotting.sums import with_pooled_sums
 from weatherdiff.report import write_report
 from weatherdiff.report.exhibits import Exhibit, shares, shown
 from weatherdiff.report.tables import strata_table
 from weatherdiff.report.verdict import headline, significance
 
+HOUR = np.timedelta64(3_600_000_000_000, "ns")
 TWO = ("2m_temperature", "mean_sea_level_pressure")
 # All that is drawn of one variable besides its scores against lead time.
 INGREDIENTS = {
@@ -133,8 +136,8 @@ def test_the_headline_says_what_the_tests_found(rich_scores, rich_comparison):
     comparison["p_value"][2, 1] = np.nan
     text = headline(scores, {"climatology": comparison, "persistence": comparison})
     assert text.endswith(
-        '"Beats" means a lower mean CRPS. The difference is significant, at a false discovery rate '
-        "of 5 %: better than climatology at 3 of 6, worse at 1 (1 not tested); "
+        '"Beats" means a lower mean CRPS. Tested at a false discovery rate of 5 %, it is '
+        "significantly better than climatology at 3 of 6, worse at 1 (1 not tested); "
         "better than persistence at 3 of 6, worse at 1 (1 not tested)."
     )
     assert "no significance test was made" in headline(scores)
@@ -174,3 +177,30 @@ def test_the_table_of_seasons_marks_failures_and_leaves_out_the_unknown(rich_sco
         "skill against climatology [%]",
         "spread-skill ratio",
     ]
+
+
+def test_scores_of_the_engine_are_drawn_from_the_sums_beside_them(tmp_path):
+    rng = np.random.default_rng(0)
+    time = np.datetime64("2020-01-01", "ns") + 12 * HOUR * np.arange(24)
+    grid = {"latitude": [-45.0, 0.0, 60.0], "longitude": [0.0, 90.0, 180.0, 270.0]}
+    truth = xr.Dataset(
+        {"t": (("time", *grid), rng.normal(size=(24, 3, 4)), {"units": "K"})},
+        {"time": time, **grid},
+    )
+    dims = ("init_time", "lead_time", "number", *grid)
+    coords = {"init_time": time[10:20], "lead_time": np.array([12, 24]) * HOUR, **grid}
+    forecasts = xr.Dataset({"t": (dims, rng.normal(size=(10, 2, 5, 3, 4)), {"units": "K"})}, coords)
+    settings = Settings(events=[Event("t", 0.5)], decomposition=True, maps=True)
+    reference = {"persistence": Persistence(truth)}
+    sums = statistics(forecasts, truth, reference=reference, settings=settings)
+    scores = scores_from(sums)
+    pooled = with_pooled_sums(scores)
+    standard = scores_from(sums, estimator="standard")["crps"]
+    total = pooled["crps_reliability"] + pooled["crps_potential"]
+    np.testing.assert_allclose(total, standard)
+    page = written(
+        tmp_path, scores=scores, references={"persistence": compare(sums, "persistence")}
+    )
+    for words in ("Scorecard", "Parts of the CRPS", "Reliability diagrams", "Maps of the CRPS"):
+        assert any(words in text for text in alts(page)), words
+    assert "<p>No " not in page

@@ -37,7 +37,8 @@ def plot_scores_by(scores: xr.Dataset, *, variable: str, by: str = "region") -> 
         With the dimension ``by``, which parts the scores.
     variable : str
         Channel label.
-    by : {"region", "season", "month", "hour"}
+    by : str
+        ``"region"``, ``"season"``, ``"month"``, ``"hour"``, ``"valid_season"`` and so on.
         Of the other ones that the scores have, the first known value is taken.
 
     Raises
@@ -70,7 +71,7 @@ def plot_scores_by(scores: xr.Dataset, *, variable: str, by: str = "region") -> 
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(10, 2.9 * rows + 0.7), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    colors = line_colors(len(names), ordered=by in ("month", "hour"))
+    colors = line_colors(len(names), ordered=by.endswith(("month", "hour")))
     for panel, (score, (title, label, factor)) in zip(axes, panels.items(), strict=False):
         leads = lead_axis(panel, hours(scores["lead_time"].values))
         panel.grid(color="0.9", linewidth=0.6)
@@ -98,5 +99,7 @@ def plot_scores_by(scores: xr.Dataset, *, variable: str, by: str = "region") -> 
         frameon=False,
         fontsize=9,
     )
-    figure.suptitle(f"{title_of(variable).capitalize()}{where}: by {by}", x=0.01, ha="left")
+    figure.suptitle(
+        f"{title_of(variable).capitalize()}{where}: by {title_of(by)}", x=0.01, ha="left"
+    )
     return figure

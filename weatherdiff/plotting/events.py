@@ -11,6 +11,7 @@ import xarray as xr
 from weatherdiff.errors import InputError
 from weatherdiff.plotting.appearance import COLORS, lead_labels, line_colors, title_of
 from weatherdiff.plotting.selection import hours, of_variable, one_stratum, pick_leads
+from weatherdiff.plotting.sums import with_pooled_sums
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,7 @@ _PARTS = ("miscalibration", "discrimination")
 
 def event_labels(scores: xr.Dataset, variable: str) -> list[str]:
     """Events with tables for a variable, in their order; none if the scores have no tables."""
+    scores = with_pooled_sums(scores)
     if not set(_TABLES) <= set(scores):
         return []
     count = of_variable(scores, variable)["event_count"]
@@ -52,7 +54,7 @@ def plot_reliability(
     Parameters
     ----------
     scores : (variable, [region,] lead_time, event, count)
-        With the tables ``event_count`` and ``event_occurred``.
+        With the tables ``event_count`` and ``event_occurred``, or the sums they follow from.
     variable, event : str
         Channel label, and one of its events.
     lead_times : sequence of timedelta64, optional
@@ -213,6 +215,7 @@ def _tables(
     region: str | None,
 ) -> tuple[xr.Dataset, str]:
     """Tables (lead_time, count) of one event, and what was taken of regions and seasons."""
+    scores = with_pooled_sums(scores)
     if not set(_TABLES) <= set(scores):
         raise InputError("the scores hold no event tables.")
     offered = event_labels(scores, variable)

@@ -19,6 +19,7 @@ from weatherdiff.plotting.appearance import (
     title_of,
 )
 from weatherdiff.plotting.selection import hours, of_variable, one_stratum, pick_leads
+from weatherdiff.plotting.sums import with_pooled_sums
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +69,8 @@ def plot_crps_parts(scores: xr.Dataset, *, variable: str, region: str | None = N
     """
     from matplotlib.figure import Figure
 
-    scores, where = one_stratum(of_variable(scores, variable), region=region)
+    scores = of_variable(with_pooled_sums(scores), variable)
+    scores, where = one_stratum(scores, region=region)
     if not {"crps", "over", "under"} <= set(scores):
         raise InputError("the scores do not hold the parts of the CRPS.")
     units = display_units(str(scores["units"].values) if "units" in scores.coords else None)
@@ -138,7 +140,7 @@ def plot_crps_by_scale(
     ----------
     scores : (variable, [region,] lead_time, scale)
         With ``crps_by_scale``; its skill is drawn for each reference NAME that has
-        ``crps_by_scale_NAME``. ``scale`` is drawn in the unit of its attribute ``units``.
+        ``crps_by_scale_NAME``. The attributes of ``scale`` name its axis.
     variable : str
         Channel label.
     lead_times : sequence of timedelta64, optional
@@ -158,7 +160,8 @@ def plot_crps_by_scale(
         raise InputError("the scores do not hold the CRPS by scale.")
     scores = scores.sel(lead_time=pick_leads(scores, lead_times))
     units = display_units(str(scores["units"].values) if "units" in scores.coords else None)
-    unit = display_units(scores["scale"].attrs.get("units")).label
+    about = {"long_name": "scale", "units": "1"} | scores["scale"].attrs
+    unit = f" [{about['units']}]" if about["units"] != "1" else ""
     scale = scores["scale"].values
     references = _references(scores, "crps_by_scale")
     labels = lead_labels(hours(scores["lead_time"].values))
@@ -186,7 +189,7 @@ def plot_crps_by_scale(
         panel.set_xticks(scale, [f"{value:g}" for value in scale])
         panel.minorticks_off()
         panel.grid(color="0.9", linewidth=0.6)
-        panel.set_xlabel(f"scale [{unit}]" if unit else "scale")
+        panel.set_xlabel(f"{about['long_name']}{unit}")
     figure.suptitle(_title(variable, where, "CRPS by scale"), x=0.01, ha="left")
     return figure
 

@@ -73,7 +73,9 @@ def plot_power(
     if not (power["observation"] > 0).any():
         raise InputError(f"the scores hold no spectra of {variable}.")
     title = f"{title_of(variable).capitalize()}{where}: power"
-    return draw_power(power, units=units, xlabel="wavenumber", title=title)
+    waves = power["wavenumber"].attrs.get("units", "1")
+    xlabel = "wavenumber" if waves == "1" else f"wavenumber [{waves}]"
+    return draw_power(power, units=units, xlabel=xlabel, title=title)
 
 
 def draw_power(power: xr.Dataset, *, units: DisplayUnits, xlabel: str, title: str) -> Figure:
@@ -89,7 +91,7 @@ def draw_power(power: xr.Dataset, *, units: DisplayUnits, xlabel: str, title: st
         What the wavenumber counts, and what is drawn.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     count = power.sizes["lead_time"]
     figure = Figure(figsize=(2.6 * count + 0.6, 4.6), layout="constrained")
@@ -107,13 +109,13 @@ def draw_power(power: xr.Dataset, *, units: DisplayUnits, xlabel: str, title: st
         bottom.set_xlabel(xlabel)
         for panel in (top, bottom):
             panel.grid(color="0.9", linewidth=0.6)
+            panel.minorticks_off()  # hundreds of them, drawn slowly
     low, high = axes[1, 0].get_ylim()
     # At least a factor of two each way; the mean of a long forecast may leave at the bottom.
     axes[1, 0].set_ylim(max(min(low, 0.4), 0.03), max(high, 2.5))
     for axis in (axes[1, 0].xaxis, axes[1, 0].yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_ylabel(f"power [{units.squared}]" if units.label else "power")
     axes[1, 0].set_ylabel("ratio to observation")
     figure.suptitle(title, x=0.01, ha="left")

@@ -48,7 +48,8 @@ def plot_score_maps(
     scores : (variable, lead_time, latitude, longitude)
         With the sums ``map_weight``, ``map_over``, ``map_under``, ``map_dispersion``; the other
         maps as far as there are ``map_crps_NAME``, ``map_error``, ``map_squared_error`` and
-        ``map_variance``. The attributes ``members`` and ``estimator`` say how to score.
+        ``map_variance``. The attributes ``members`` and ``estimator`` say how to score;
+        an adjusted CRPS is drawn as the fair one.
     variable : str
         Channel label.
     lead_times : sequence of timedelta64, optional
@@ -114,6 +115,8 @@ def _fields(
     scores: xr.Dataset, variable: str, lead_times: Sequence[np.timedelta64] | None
 ) -> tuple[xr.Dataset, DisplayUnits]:
     """Give what the columns show, (lead_time, latitude, longitude) each, in print units."""
+    from weatherdiff.evaluation.scores import dispersion_factor
+
     needed = {"map_weight", "map_over", "map_under", "map_dispersion"}
     if not needed <= set(scores):
         raise InputError("the scores hold no maps.")
@@ -125,7 +128,9 @@ def _fields(
     weight = sums["map_weight"].where(sums["map_weight"] > 0)
     mean = {str(name).removeprefix("map_"): sums[name] / weight for name in sums}
 
-    factor = 1.0 if estimator == "fair" or members is None else 1 - 1 / int(members)
+    factor = 1.0
+    if members is not None and int(members) > 1 and estimator != "adjusted":
+        factor = dispersion_factor(str(estimator), int(members))
     crps = mean["over"] + mean["under"] - factor * mean["dispersion"]
     fields = {"crps": crps * units.factor}
     references = [name.removeprefix("crps_") for name in mean if name.startswith("crps_")]

@@ -96,7 +96,7 @@ def plot_scores(scores: xr.Dataset, *, variable: str, region: str | None = None)
         color=color_of("ensemble"),
         **style,
     )
-    error.set_ylim(bottom=0)
+    error.set_ylim(0, 1.3 * error.get_ylim()[1])  # room for the legend
     error.set_title("Error and spread (equal if calibrated)", loc="left", fontsize=11)
     error.set_ylabel(units.axis_label("RMSE, spread"))
 

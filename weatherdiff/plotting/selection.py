@@ -29,7 +29,8 @@ __all__ = [
 ]
 
 # Dimensions that part the scores; a picture shows one value of each, or compares those of one.
-_STRATA = ("region", "season", "month", "hour")
+_TIMES = ("season", "month", "hour")
+_STRATA = ("region", *_TIMES, *(f"valid_{name}" for name in _TIMES))
 
 
 def channel_labels(dataset: xr.Dataset) -> list[str]:
@@ -189,7 +190,7 @@ def one_stratum(scores: xr.Dataset, *, region: str | None = None) -> tuple[xr.Da
             taken = scores.isel({dim: int(known(scores, dim).argmax())})
             if scores.sizes[dim] > 1:
                 value = title_of(str(taken[dim].values))
-                words += f", {value}" if dim == "region" else f", {dim} {value}"
+                words += f", {value}" if dim == "region" else f", {title_of(dim)} {value}"
             scores = taken
     return scores, words
 

@@ -50,10 +50,10 @@ def score_exhibits(scores: xr.Dataset, label: str) -> list[Exhibit]:
     ]
     exhibits += [
         Exhibit(
-            f"scores by {dim}",
+            f"scores by {title_of(dim)}",
             partial(plot_scores_by, scores, variable=label, by=dim),
             f"CRPS, skill, spread-skill ratio and bias of {name} against lead time, a line for "
-            f"each {dim}; some of the numbers are in the table above.",
+            f"each {title_of(dim)}; some of the numbers are in the table above.",
             rank=4,
         )
         for dim in strata(scores)

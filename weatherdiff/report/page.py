@@ -46,7 +46,7 @@ th.group { text-align: center; border-left: 1px solid #ddd; }
 td.bad { background: #fbd9c6; font-weight: 600; }
 figure { display: inline-block; vertical-align: top; margin: 1rem 1rem 1rem 0; }
 img { max-width: 100%; height: auto; }
-figcaption { font-size: .9rem; color: #444; max-width: 75ch; }
+figcaption { font-size: .9rem; color: #444; max-width: 64ch; }
 dl { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: .15rem 1rem;
   margin: 0; }
 dt { font-weight: 600; }

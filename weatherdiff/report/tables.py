@@ -94,8 +94,8 @@ def strata_table(scores: xr.Dataset, by: str) -> str:
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return (
         f'<div class="wide"><table><caption>{escape(_MARKS)}</caption><thead>'
-        f'<tr><th scope="col" rowspan="2">{escape(by)}</th>{groups}</tr><tr>{leads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f'<tr><th scope="col" rowspan="2">{escape(title_of(by))}</th>{groups}</tr>'
+        f"<tr>{leads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 

@@ -170,11 +170,11 @@ def _tests(comparisons: Mapping[str, xr.Dataset], names: list[str]) -> str:
     if not tested:
         return "; no significance test was made."
     level = next(iter(tested.values())).attrs.get("level")
-    rate = "" if level is None else f", at a false discovery rate of {100 * (1 - level):.3g} %"
+    rate = "" if level is None else f" at a false discovery rate of {100 * (1 - level):.3g} %"
     found = "; ".join(significance(comparison, name) for name, comparison in tested.items())
     untested = [name for name in names if name not in tested]
     rest = f" No significance test was made against {_joined(untested)}." if untested else ""
-    return f". The difference is significant{rate}: {found}.{rest}"
+    return f". Tested{rate}, it is significantly {found}.{rest}"
 
 
 def _joined(parts: list[str]) -> str:

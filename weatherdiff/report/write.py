@@ -15,6 +15,7 @@ from weatherdiff.plotting import plot_scorecard
 from weatherdiff.plotting.appearance import title_of
 from weatherdiff.plotting.scores import reference_names
 from weatherdiff.plotting.selection import one_stratum, strata
+from weatherdiff.plotting.sums import with_pooled_sums
 from weatherdiff.report.evidence import has_spectra, score_exhibits, stored_spectra
 from weatherdiff.report.exhibits import Exhibit, shares, shown
 from weatherdiff.report.illustrations import Illustrations, Points
@@ -102,8 +103,11 @@ def write_report(
             raise InputError("forecasts can be shown only beside observations.")
         illustrations = Illustrations.choose(scores, forecasts, observations, points)
     words, comparisons = _told(references or {})
+    scores = with_pooled_sums(scores)
     main, _ = one_stratum(scores)
-    where = " and ".join(f"{dim} {title_of(str(main[dim].values))}" for dim in strata(scores))
+    where = " and ".join(
+        f"{title_of(dim)} {title_of(str(main[dim].values))}" for dim in strata(scores)
+    )
 
     headings = {f"variable-{index}": title_of(label) for index, label in enumerate(labels)}
     most = shares(_MOST_PICTURES - min(len(comparisons), _MOST_SCORECARDS), len(labels))
@@ -158,7 +162,7 @@ def _verdict(main: xr.Dataset, scores: xr.Dataset) -> list[str]:
     """Where one variable's forecasts fail, and their scores, also of each region or season."""
     markup = [paragraph(shortcomings(main), kind="failure"), score_table(main)]
     for dim in strata(scores):
-        markup += [subheading(f"By {dim}"), strata_table(scores, dim)]
+        markup += [subheading(f"By {title_of(dim)}"), strata_table(scores, dim)]
     return markup
 
 
