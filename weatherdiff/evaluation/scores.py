@@ -354,7 +354,7 @@ def ensemble_variance(forecast: xr.DataArray, *, dim: str = "number") -> xr.Data
     >>> float(ensemble_variance(xr.DataArray([271.0, 273.0], dims="number")))
     2.0
     """
-    origin = xr.DataArray(0.0)
+    origin = xr.DataArray(np.zeros((), forecast.dtype))
     if require_ensemble(forecast, origin, dim) == 1:
         raise DimensionError("the ensemble variance is undefined for one member.")
     return pointwise(_field, (forecast, origin), dim, name="variance")

@@ -21,7 +21,6 @@ or without numba (or with ``WEATHERDIFF_NUMBA=0`` in the environment) by
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -55,7 +54,7 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-# Points copied at a time where a member's values are not contiguous: a few hundred kB.
+# Points copied at a time where a copy must be: a few hundred kB.
 _COPIED = 16 * TILE
 
 
@@ -149,7 +148,9 @@ def ensemble_sums(
         above,
         np.empty(0) if climatology is None else climatology.astype(np.float64, copy=False),
     )
-    for part in _parts(forecast):
+    step = max(points, 1) if whole.fits else _COPIED
+    for start in range(0, points, step):
+        part = slice(start, min(start + step, points))
         accumulate(whole.part(part), wanted, sums, pointwise[:, part])
     return replace(sums, pointwise=pointwise)
 
@@ -211,13 +212,3 @@ def _comparable(
         toward = np.where(above, -np.inf, np.inf).astype(dtype)[:, np.newaxis]
         np.nextafter(rounded, toward, out=rounded, where=beyond)
     return rounded, above
-
-
-def _parts(forecast: Array) -> Iterator[slice]:
-    """Cut the points into parts whose copies, if there must be some, are small."""
-    points = forecast.shape[1]
-    between, within = forecast.strides
-    contiguous = within == forecast.itemsize and between >= 0 and between % within == 0
-    step = max(points, 1) if contiguous else _COPIED
-    for start in range(0, points, step):
-        yield slice(start, min(start + step, points))

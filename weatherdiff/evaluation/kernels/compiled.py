@@ -413,8 +413,8 @@ def _bins(tile, members, bins):  # type: ignore[no-untyped-def]
         for t in range(TILE):
             low = tile[(k - 1) * _STRIDE + t] if k > 0 else 0.0
             high = tile[k * _STRIDE + t] if k < members else 0.0
-            bins[0, k, t] = min(high, 0.0) - min(low, 0.0)
-            bins[1, k, t] = max(high, 0.0) - max(low, 0.0)
+            bins[0, k, t] = max(min(high, 0.0) - min(low, 0.0), 0.0)
+            bins[1, k, t] = max(max(high, 0.0) - max(low, 0.0), 0.0)
 
 
 @_compiled

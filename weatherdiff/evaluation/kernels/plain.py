@@ -84,8 +84,8 @@ def _accumulate(points: Points, wanted: Wanted, sums: EnsembleSums, pointwise: F
         edges[:, 1:-1] = d
         for rank in range(len(x) + 1):
             low, high = edges[:, rank], edges[:, rank + 1]
-            alpha = np.minimum(high, 0.0) - np.minimum(low, 0.0)
-            beta = np.maximum(high, 0.0) - np.maximum(low, 0.0)
+            alpha = np.maximum(np.minimum(high, 0.0) - np.minimum(low, 0.0), 0.0)
+            beta = np.maximum(np.maximum(high, 0.0) - np.maximum(low, 0.0), 0.0)
             _add(sums.alpha[:, rank], weights, alpha)
             _add(sums.beta[:, rank], weights, beta)
 
@@ -118,9 +118,10 @@ def _fields(d: FloatArray) -> list[FloatArray]:
 def _add(total: FloatArray, weights: FloatArray, field: FloatArray | None = None) -> None:
     """Add a weighted sum over points, tile after tile; where the weight is 0 nothing counts."""
     products = weights if field is None else np.where(weights == 0, 0.0, weights * field)
-    whole = -products.shape[1] % TILE
-    tiles = np.pad(products, ((0, 0), (0, whole))).reshape(len(total), -1, TILE).sum(axis=2)
-    total[:] = np.add.accumulate(np.column_stack([total, tiles]), axis=1)[:, -1]
+    tiles = -(-products.shape[1] // TILE)
+    padded = np.pad(products, ((0, 0), (0, tiles * TILE - products.shape[1])))
+    added = padded.reshape(len(total), tiles, TILE).sum(axis=2)
+    total[:] = np.add.accumulate(np.column_stack([total, added]), axis=1)[:, -1]
 
 
 def _add_ranks(histogram: FloatArray, weights: FloatArray, below: Array, ties: Array) -> None:

@@ -85,7 +85,7 @@ class Points:
     Parameters
     ----------
     forecast : (member, point)
-        Ensemble, the points of a member contiguous.
+        Ensemble.
     observation : (point,)
         Verifying values.
     weights : (region, point)
@@ -93,7 +93,7 @@ class Points:
     usable : (point,) bool
         Points that may be complete.
     thresholds : (event, point) or (event, 1)
-        In the precision of the differences.
+        In the precision that the differences are to have.
     above : (event,) bool
         Sides of the thresholds.
     climatology : (point,) or (0,)
@@ -108,17 +108,23 @@ class Points:
     above: npt.NDArray[np.bool_]
     climatology: FloatArray
 
+    @property
+    def fits(self) -> bool:
+        """Whether the forecast needs no copy: a member's points are contiguous, and precise."""
+        between, within = self.forecast.strides
+        contiguous = within == self.forecast.itemsize and between >= 0 and between % within == 0
+        return contiguous and self.forecast.dtype == self.thresholds.dtype
+
     def part(self, points: slice) -> Points:
         """Take some of the points, in contiguous arrays; copies only where it must be."""
         forecast, thresholds = self.forecast[:, points], self.thresholds
-        between, within = forecast.strides
-        if within != forecast.itemsize or between < 0 or between % within:
-            forecast = np.ascontiguousarray(forecast)
+        if not self.fits:
+            forecast = np.ascontiguousarray(forecast, thresholds.dtype)
         if thresholds.shape[1] != 1 or self.forecast.shape[1] == 1:
             thresholds = thresholds[:, points]
         return Points(
             forecast=forecast,
-            observation=np.ascontiguousarray(self.observation[points]),
+            observation=np.ascontiguousarray(self.observation[points], thresholds.dtype),
             weights=np.ascontiguousarray(self.weights[:, points]),
             usable=np.ascontiguousarray(self.usable[points]),
             thresholds=np.ascontiguousarray(thresholds),
