@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer series: under a minute")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     options = parser.parse_args()
-    series, bootstrapped = (1500, 200) if options.quick else (8000, 800)
+    series, bootstrapped = (1000, 150) if options.quick else (8000, 800)
 
     started = time.process_time()
     result: dict[str, Any] = {
