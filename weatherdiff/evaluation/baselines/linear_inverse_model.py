@@ -53,8 +53,9 @@ class LinearInverseModel:
     earlier times. Members are stepped through the lead times one after the other: each is a
     sequence, right jointly in lead time. The next EOFs, twice as many again, are red noise, each
     by itself from the initial state on; what variance then remains is added in each cell as white
-    noise. So the unresolved part keeps most of its coherence in space (measured on sea-level
-    pressure: a lower energy score than residual fields of training days or white noise give).
+    noise. So the unresolved part keeps most of its coherence in space and what is predictable of it
+    (daily sea-level pressure, 20 EOFs, one day ahead: an energy score 1% below that of residual
+    fields of training days or of white noise; the same within 0.1% at three days and beyond).
 
     Random numbers depend on the seed, initial time and member alone: neither blocks of initial
     times, nor other lead times, nor the number of members change a member.
@@ -73,7 +74,9 @@ class LinearInverseModel:
     step : timedelta or str, optional
         Training lag; the shortest step of the analyses unless given. Lead times must be multiples.
     history : int
-        Number of analyses, ``step`` apart, that a forecast starts from.
+        Number of analyses, ``step`` apart, that a forecast starts from; choose it as the
+        truncation. One is the classical model; daily sea-level pressure is forecast 2 to 14%
+        better from three (``scripts/benchmarks/baselines.py``).
     harmonics : (int, int)
         Of the climatology, annual and diurnal.
     seed : int
