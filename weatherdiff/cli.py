@@ -26,6 +26,8 @@ VERBS = {
     "run": "prepare, train, forecast, evaluate and report, skipping what is done",
 }
 
+COMPARE = "compare two stores of scores, or one with its references; print a scorecard"
+
 EPILOG = """exit codes: 0 done or nothing to do, 65 bad input, 66 input missing (retry later), 70 a
 bug of ours, 74 I/O or disk full, 75 locked (retry), 78 configuration or usage, 130/143 signals"""
 
@@ -60,9 +62,26 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--overwrite", action="store_true", help="replace what is there")
         if verb == "train":
             sub.add_argument("--no-resume", action="store_true", help="start from the beginning")
+        if verb == "evaluate":
+            sub.add_argument(
+                "--forecasts", metavar="PATH",
+                help="anybody's ensemble forecasts instead of the output folder's",
+            )  # fmt: skip
+            sub.add_argument("--scores", metavar="PATH", help="where to write the scores")
+            sub.add_argument(
+                "--scheduler", metavar="ADDRESS", help="of a dask cluster that does the work"
+            )
         if verb == "forecast":
+            sub.add_argument(
+                "--evaluate-only", action="store_true",
+                help="score the members as they are drawn, and keep only the scores",
+            )  # fmt: skip
             for option, key, kind in FORECAST_OPTIONS:
                 sub.add_argument(f"--{option}", type=kind, help=f"instead of {key}")
+    sub = verbs.add_parser("compare", help=COMPARE, description=COMPARE)
+    sub.add_argument("first", help="scores.zarr of one model")
+    sub.add_argument("second", help="scores.zarr of another, or a reference, such as persistence")
+    sub.add_argument("--score", default="crps", help="default: %(default)s")
     return parser
 
 
@@ -105,6 +124,9 @@ def _call(options: argparse.Namespace) -> None:
     if options.verb == "demo":
         _demo(Path(options.output))
         return
+    if options.verb == "compare":
+        _compare(options.first, options.second, options.score)
+        return
     from weatherdiff import workflow
     from weatherdiff.config import load_config
 
@@ -124,18 +146,40 @@ def _call(options: argparse.Namespace) -> None:
         case "train":
             workflow.train(config, resume=not options.no_resume, overwrite=options.overwrite)
             print(config.model_folder)
+        case "forecast" if options.evaluate_only:
+            from weatherdiff.evaluation import score_table
+
+            print(score_table(workflow.forecast_and_score(config)))
+            print(config.scores)
         case "forecast":
             print(workflow.forecast(config, overwrite=options.overwrite))
         case "evaluate":
             from weatherdiff.evaluation import score_table
 
-            print(score_table(workflow.evaluate(config)))
-            print(config.scores)
+            scores = workflow.evaluate(
+                config,
+                forecasts=options.forecasts,
+                scores=options.scores,
+                scheduler=options.scheduler,
+            )
+            print(score_table(scores))
+            print(options.scores or config.scores)
         case "report":
             print(workflow.report(config))
         case "run":
             print(workflow.run(config))
             _say_where(config)
+
+
+def _compare(first: str, second: str, score: str) -> None:
+    from weatherdiff.errors import ConfigError
+    from weatherdiff.evaluation import compare, open_scores, scorecard_table
+
+    other = open_scores(second) if Path(second).exists() else second
+    try:
+        print(scorecard_table(compare(open_scores(first), other, score=score)))
+    except ValueError as error:
+        raise ConfigError(f"--score: {error}") from None
 
 
 def _demo(output: Path) -> None:

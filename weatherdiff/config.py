@@ -7,7 +7,7 @@ import os
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -288,6 +288,11 @@ class Config(_Section):
         return self.output / "scores.zarr"
 
     @property
+    def thresholds(self) -> Path:
+        """Of events by climatological percentile."""
+        return self.output / "thresholds.zarr"
+
+    @property
     def report_page(self) -> Path:
         """Of the report."""
         return self.output / "report.html"
@@ -416,5 +421,8 @@ def _explain(error: ValidationError) -> str:
 def _keys(sections: list[str]) -> list[str]:
     section: Any = Config
     for name in sections:
-        section = section.model_fields[name].annotation
+        if name.isdigit():  # of a list, whose section is that of its items
+            (section,) = get_args(section)
+        else:
+            section = section.model_fields[name].annotation
     return list(section.model_fields)

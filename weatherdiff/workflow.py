@@ -43,7 +43,17 @@ if TYPE_CHECKING:
     from weatherdiff.data.loader import WindowDataset
     from weatherdiff.forecasting.forecaster import Forecaster
 
-__all__ = ["check", "evaluate", "forecast", "open_source", "prepare", "report", "run", "train"]
+__all__ = [
+    "check",
+    "evaluate",
+    "forecast",
+    "forecast_and_score",
+    "open_source",
+    "prepare",
+    "report",
+    "run",
+    "train",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -245,7 +255,9 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
 
 def _training_settings(config: Config) -> dict[str, Any]:
     """Give what a model depends on beside the contents of the source."""
-    return config.model_dump(mode="json", exclude={"output", "forecast", "report", "threads"})
+    return config.model_dump(
+        mode="json", exclude={"output", "forecast", "evaluation", "report", "threads"}
+    )
 
 
 def fair_crps(
@@ -271,19 +283,10 @@ def forecast(config: Config, *, overwrite: bool = False) -> Path:
     ConfigError
         A forecast that is there was made with another model or other settings.
     """
-    from weatherdiff.forecasting.forecaster import Forecaster, Sampling
     from weatherdiff.forecasting.writer import forecast_attributes, forecast_name, write_forecast
 
-    _set_threads(config)
-    forecaster = Forecaster.load(config.model_folder)
-    ds = open_source(config)
-    options = config.forecast
-    sampling = Sampling(
-        options.sampler, options.steps, options.member_block, options.precision, options.noise
-    )
-    frames = forecaster.frames_until(options.lead_time)
-    init_times = _init_times(config, frames)
-    settings = _forecast_settings(config)
+    sampling = _Sampler(config)
+    init_times = _init_times(config, sampling.frames)
     config.forecasts.mkdir(parents=True, exist_ok=True)
     remove_leftovers(config.forecasts)
     due = []
@@ -291,7 +294,7 @@ def forecast(config: Config, *, overwrite: bool = False) -> Path:
         path = config.forecasts / forecast_name(init_time)
         if overwrite or not path.exists():
             due.append(init_time)
-        elif forecast_attributes(path).get(MADE_WITH) != settings:
+        elif forecast_attributes(path).get(MADE_WITH) != sampling.attributes[MADE_WITH]:
             raise ConfigError(
                 f"{path} was made with another model or other settings; run forecast with "
                 "--overwrite, or choose another output folder."
@@ -299,35 +302,104 @@ def forecast(config: Config, *, overwrite: bool = False) -> Path:
     if not due:
         logger.info("All %d forecasts are there already.", len(init_times))
         return config.forecasts
-    attributes = {
-        "title": "weatherdiff ensemble forecast",
-        "history": f"weatherdiff {versions()['weatherdiff']}",
-        "seed": options.seed,
-        "model": str(config.model_folder),
-        "licence_of_source": str(ds.attrs.get("licence", ds.attrs.get("license", ""))),
-        LAYOUT: ds.attrs[LAYOUT],
-        MADE_WITH: settings,
-    }
     with _timed(config, "forecast"), progress_bar("forecast", "initial times") as progress:
         for done, init_time in enumerate(due, start=1):
-            blocks = forecaster.rollout(
-                ds,
-                init_time=init_time,
-                frames=frames,
-                members=options.members,
-                seed=options.seed,
-                sampling=sampling,
-            )
             write_forecast(
                 config.forecasts,
-                blocks,
-                frames=frames,
-                member_block=options.member_block,
-                attributes=attributes,
+                sampling.blocks(init_time),
+                frames=sampling.frames,
+                member_block=config.forecast.member_block,
+                attributes=sampling.attributes,
                 overwrite=overwrite,
             )
             progress(done, len(due))
     return config.forecasts
+
+
+def forecast_and_score(config: Config) -> xr.Dataset:
+    """Score the configured forecasts while they are made, and keep no member.
+
+    The members of an initial time advance in lockstep, a block of frames at a time: memory is that
+    of the members of one block. The scores are those of forecasting first and evaluating then. A
+    run that was stopped goes on with the next initial time.
+    """
+    from weatherdiff import scoring
+    from weatherdiff.evaluation import scores_from
+    from weatherdiff.evaluation.lockstep import match_blocks, score_blocks
+    from weatherdiff.evaluation.storage import StatisticsStore
+
+    sampling = _Sampler(config)
+    ds, options, period = sampling.analyses, config.evaluation, config.splits.training
+    init_times = np.array(_init_times(config, sampling.frames)).astype("datetime64[ns]")
+    config.output.mkdir(parents=True, exist_ok=True)
+    with _timed(config, "forecast"), progress_bar("forecast", "initial times") as progress:
+        matched = match_blocks(
+            sampling.example(init_times[0]),
+            ds,
+            init_times=init_times,
+            lead_times=sampling.lead_times,
+            reference=scoring.baselines(options, ds, period),
+            settings=scoring.score_settings(options, ds, period, config.thresholds),
+        )
+        with StatisticsStore(config.scores, matched, replace=True) as kept:
+            due = np.flatnonzero(kept.missing(init_times))
+            for done, position in enumerate(due, start=1):
+                blocks = sampling.blocks(init_times[position])
+                kept.add(score_blocks(matched.select(slice(position, position + 1)), blocks))
+                progress(done, len(due))
+            result = scores_from(kept.publish())
+    _write_json(config.summary, {**_summary(result), "seconds": _seconds(config)})
+    return result
+
+
+class _Sampler:
+    """The model and how a configuration draws from it."""
+
+    def __init__(self, config: Config) -> None:
+        from weatherdiff.forecasting.forecaster import Forecaster, Sampling
+
+        _set_threads(config)
+        options = config.forecast
+        self._forecaster = Forecaster.load(config.model_folder)
+        self._options = options
+        self._sampling = Sampling(
+            options.sampler, options.steps, options.member_block, options.precision, options.noise
+        )
+        self.analyses = ds = open_source(config)
+        self.frames = self._forecaster.frames_until(options.lead_time)
+        self.attributes = {
+            "title": "weatherdiff ensemble forecast",
+            "history": f"weatherdiff {versions()['weatherdiff']}",
+            "seed": options.seed,
+            "model": str(config.model_folder),
+            "licence_of_source": str(ds.attrs.get("licence", ds.attrs.get("license", ""))),
+            LAYOUT: ds.attrs[LAYOUT],
+            MADE_WITH: _forecast_settings(config),
+        }
+
+    @property
+    def lead_times(self) -> npt.NDArray[np.timedelta64]:
+        """Of all frames."""
+        step = self._forecaster.spec.step
+        leads = step * np.arange(1, self.frames + 1)
+        return leads.astype("timedelta64[s]").astype("timedelta64[ns]")
+
+    def blocks(self, init_time: np.datetime64) -> Iterator[xr.Dataset]:
+        """Draw the members of an initial time, a block of frames at a time."""
+        return self._forecaster.rollout(
+            self.analyses,
+            init_time=init_time,
+            frames=self.frames,
+            members=self._options.members,
+            seed=self._options.seed,
+            sampling=self._sampling,
+        )
+
+    def example(self, init_time: np.datetime64) -> xr.Dataset:
+        """Give a block as :meth:`blocks` gives it, without drawing: for its layout alone."""
+        return self._forecaster.layout(init_time, self._options.members).assign_attrs(
+            self.attributes
+        )
 
 
 def _forecast_settings(config: Config) -> str:
@@ -337,31 +409,62 @@ def _forecast_settings(config: Config) -> str:
     return json.dumps({**options, "weights_sha256": model["weights_sha256"]}, sort_keys=True)
 
 
-def evaluate(config: Config) -> xr.Dataset:
-    """Score all forecasts of the output folder; write the scores and the summary."""
-    from weatherdiff.evaluation import (
-        ClimatologyEnsemble,
-        Persistence,
-        evaluate,
-        summary,
-        write_scores,
-    )
-    from weatherdiff.forecasting.writer import open_forecasts
+def evaluate(
+    config: Config,
+    *,
+    forecasts: str | None = None,
+    scores: str | None = None,
+    scheduler: str | None = None,
+) -> xr.Dataset:
+    """Score forecasts beside the baselines; write the scores and the summary.
 
+    What is scored already is not scored again; new initial times are added.
+
+    Parameters
+    ----------
+    config : Config
+    forecasts : str, optional
+        Anybody's forecasts, see :func:`weatherdiff.scoring.open_any_forecasts`; those of the output
+        folder unless given.
+    scores : str, optional
+        Where to write; the output folder's ``scores.zarr`` unless given.
+    scheduler : str, optional
+        Address of a dask scheduler; threads of this process unless given.
+    """
+    from weatherdiff import scoring
+    from weatherdiff.evaluation import scores_from, statistics
+
+    options, period = config.evaluation, config.splits.training
     ds = open_source(config)
-    with _timed(config, "evaluate"), progress_bar("evaluate", "initial times") as progress:
-        scores = evaluate(
-            open_forecasts(config.forecasts),
+    opened = scoring.open_any_forecasts(forecasts or config.forecasts)
+    path = Path(scores) if scores else config.scores
+    config.output.mkdir(parents=True, exist_ok=True)
+    with (
+        _timed(config, "evaluate"),
+        progress_bar("evaluate", "initial times") as progress,
+        scoring.executor_of(scheduler, options.workers) as executor,
+    ):
+        sums = statistics(
+            opened,
             ds,
-            reference={
-                "climatology": ClimatologyEnsemble(ds, period=config.splits.training),
-                "persistence": Persistence(ds),
-            },
+            reference=scoring.baselines(options, ds, period),
+            settings=scoring.score_settings(options, ds, period, config.thresholds),
+            store=path,
+            # The output folder's own scores follow its forecasts.
+            replace=path == config.scores,
+            executor=executor,
             progress=progress,
         )
-        write_scores(scores, config.scores)
-    _write_json(config.summary, {**summary(scores), "seconds": _seconds(config)})
-    return scores
+    result = scores_from(sums)
+    if path == config.scores:
+        _write_json(config.summary, {**_summary(result), "seconds": _seconds(config)})
+    return result
+
+
+def _summary(scores: xr.Dataset) -> dict[str, object]:
+    from weatherdiff.evaluation import summary
+
+    return summary(scores)
 
 
 def report(config: Config) -> Path:
@@ -369,14 +472,17 @@ def report(config: Config) -> Path:
     from weatherdiff.evaluation import open_scores
     from weatherdiff.forecasting.writer import open_forecasts
     from weatherdiff.report import write_report
+    from weatherdiff.scoring import comparisons
 
     if not config.scores.exists():
         evaluate(config)
     model = json.loads((config.model_folder / "model.json").read_text())
     ds = open_source(config)
+    scores = open_scores(config.scores)
     write_report(
         config.report_page,
-        scores=open_scores(config.scores),
+        scores=scores,
+        references=comparisons(scores),
         forecasts=open_forecasts(config.forecasts),
         observations=ds,
         provenance={

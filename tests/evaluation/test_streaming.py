@@ -318,7 +318,7 @@ def test_a_damaged_part_is_named(forecasts, analyses, tmp_path):
     settings = Settings(block=2)
     with pytest.raises(KeyboardInterrupt):
         statistics(forecasts, analyses, settings=settings, store=path, progress=stop)
-    (part,) = tmp_path.glob(".scores.zarr.*.parts/*.nc")
+    (part,) = tmp_path.glob(".scores.zarr.*.parts/*.npz")
     part.write_bytes(part.read_bytes()[:5000])
     with pytest.raises(StorageError, match="damaged"):
         statistics(forecasts, analyses, settings=settings, store=path)

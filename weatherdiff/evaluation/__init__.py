@@ -39,7 +39,14 @@ from weatherdiff.evaluation.estimators import crps_from_parts
 from weatherdiff.evaluation.evaluate import evaluate, statistics
 from weatherdiff.evaluation.events import Event
 from weatherdiff.evaluation.exceedance import brier_score, event_probability, event_tables
-from weatherdiff.evaluation.fields import EnergyScore, FieldStatistic, FractionsSkillScore
+from weatherdiff.evaluation.fields import (
+    CRPSByScale,
+    EnergyScore,
+    FieldStatistic,
+    FractionsSkillScore,
+    PowerSpectra,
+    VariogramScore,
+)
 from weatherdiff.evaluation.groups import hour_of, month_of, season_of
 from weatherdiff.evaluation.multivariate import energy_score
 from weatherdiff.evaluation.neighbourhood import fractions_skill_score
@@ -52,6 +59,7 @@ from weatherdiff.evaluation.reliability import (
     corp_decomposition,
     reliability_diagram,
 )
+from weatherdiff.evaluation.scales import crps_by_scale
 from weatherdiff.evaluation.scorecard import score_table, scorecard, scorecard_table, summary
 from weatherdiff.evaluation.scores import (
     absolute_error_of_mean,
@@ -64,6 +72,7 @@ from weatherdiff.evaluation.scores import (
 )
 from weatherdiff.evaluation.settings import Settings
 from weatherdiff.evaluation.significance import block_bootstrap, compare
+from weatherdiff.evaluation.spectra import power_ratio, power_spectra
 from weatherdiff.evaluation.storage import open_scores, write_scores
 from weatherdiff.evaluation.variogram import variogram_score
 from weatherdiff.evaluation.winds import vector_energy_score, vector_scores, with_wind_speed
@@ -71,6 +80,7 @@ from weatherdiff.evaluation.winds import vector_energy_score, vector_scores, wit
 __all__ = [
     "NAMED_REGIONS",
     "AnalogEnsemble",
+    "CRPSByScale",
     "ClimatologyEnsemble",
     "EnergyScore",
     "Event",
@@ -78,10 +88,12 @@ __all__ = [
     "FractionsSkillScore",
     "LinearInverseModel",
     "Persistence",
+    "PowerSpectra",
     "Reference",
     "Settings",
     "SmoothClimatology",
     "StoredForecast",
+    "VariogramScore",
     "absolute_error_of_mean",
     "block_bootstrap",
     "brier_decomposition",
@@ -92,6 +104,7 @@ __all__ = [
     "contingency_scores",
     "contingency_table",
     "corp_decomposition",
+    "crps_by_scale",
     "crps_ensemble",
     "crps_from_parts",
     "crps_normal",
@@ -115,6 +128,8 @@ __all__ = [
     "percentile_events",
     "pit",
     "pit_histogram",
+    "power_ratio",
+    "power_spectra",
     "quantile_score",
     "rank_of_observation",
     "regions",

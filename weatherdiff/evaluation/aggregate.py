@@ -28,13 +28,14 @@ the fair CRPS being over + under - dispersion.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff.errors import InputError
+from weatherdiff.evaluation.decomposition import hersbach_decomposition
 from weatherdiff.evaluation.estimators import crps_from_parts, skill
 from weatherdiff.evaluation.fields import field_scores
 from weatherdiff.evaluation.reliability import brier_from_tables
@@ -148,7 +149,10 @@ def scores_from(
         (NaN if the reference is perfect) and ``rmse_NAME``. With events, over ``event`` too:
         ``brier``, ``threshold_weighted_crps``, ``base_rate``, ``brier_NAME`` and
         ``brier_skill_NAME``. With a climatology: ``acc``, the anomaly correlation pooled over
-        cells and initial times. The statistics themselves are kept beside them.
+        cells and initial times. With the decomposition: ``crps_reliability`` and
+        ``crps_potential`` of the standard CRPS, and, if there is a reference ``climatology``, its
+        standard CRPS ``crps_uncertainty`` and ``crps_resolution`` from it. The statistics
+        themselves are kept beside them.
 
     Raises
     ------
@@ -211,6 +215,8 @@ def scores_from(
         scores["acc"] = (mean("anomaly_product") / size.where(size > 0)).assign_attrs(
             long_name="anomaly correlation, pooled over cells and initial times", units="1"
         )
+    if "sum_alpha" in statistics:
+        scores |= _calibration(statistics, mean)
     if "sum_event_count" in statistics:
         scores |= _event_scores(total, weight, members, estimator, ensemble_size)
     scores |= field_scores(total, estimator=estimator, ensemble_size=ensemble_size)
@@ -235,6 +241,22 @@ def _coverage(statistics: xr.Dataset, total: Total) -> xr.DataArray:
     )
 
 
+def _calibration(
+    statistics: xr.Dataset, mean: Callable[[str], xr.DataArray]
+) -> dict[str, xr.DataArray]:
+    """Reliability and potential of the standard CRPS; resolution if there is a climatology."""
+    uncertainty = None
+    if "climatology" in statistics.attrs["references"]:
+        members = int(statistics["sum_over_climatology"].attrs["members"])
+        parts = [mean(f"{part}_climatology") for part in ("over", "under", "dispersion")]
+        uncertainty = crps_from_parts(*parts, members=members, estimator="standard")
+    parts_of = hersbach_decomposition(
+        mean("alpha"), mean("beta"), mean("rank"), uncertainty=uncertainty
+    )
+    names = ("reliability", "potential", "resolution", "uncertainty")
+    return {f"crps_{name}": parts_of[name] for name in names if name in parts_of}
+
+
 def _event_scores(
     total: Total,
     weight: xr.DataArray,
@@ -244,10 +266,7 @@ def _event_scores(
 ) -> dict[str, xr.DataArray]:
     count, occurred = total("sum_event_count"), total("sum_event_occurred")
     size = ensemble_size if estimator == "adjusted" else None
-    if estimator == "almost_fair":  # 0.05 of the standard one
-        size = 20 * members
-    kind = estimator if size is None else "adjusted"
-    brier = brier_from_tables(count, occurred, estimator=kind, members=size)
+    brier = brier_from_tables(count, occurred, estimator=estimator, members=size)
     parts = [total(f"sum_event_{part}") / weight for part in ("over", "under", "dispersion")]
     crps = crps_from_parts(
         *parts, members=members, estimator=estimator, ensemble_size=ensemble_size

@@ -140,12 +140,14 @@ def statistics(
     reference: Mapping[str, Reference] | None = None,
     settings: Settings | None = None,
     store: str | os.PathLike[str] | None = None,
+    replace: bool = False,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> xr.Dataset:
     """Sum the scores over the cells, for each initial time: what adds over parts of the work.
 
-    Parameters, errors and the treatment of missing values are those of :func:`evaluate`.
+    Parameters, errors and the treatment of missing values are those of :func:`evaluate`; with
+    ``replace``, a ``store`` of other statistics is replaced once the new ones are whole.
 
     Returns
     -------
@@ -156,7 +158,7 @@ def statistics(
     matched = match(forecasts, observations, dict(reference or {}), settings or Settings())
     if store is None:
         return merge_statistics(_run(matched, executor, progress))
-    with StatisticsStore(store, matched) as kept:
+    with StatisticsStore(store, matched, replace=replace) as kept:
         due = kept.missing(matched.inits)
         if due.any():
             remaining = matched.select(np.flatnonzero(due))

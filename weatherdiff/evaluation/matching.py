@@ -29,6 +29,7 @@ from weatherdiff.evaluation.alignment import (
     require_same_units,
 )
 from weatherdiff.evaluation.baselines import Reference
+from weatherdiff.evaluation.events import check_events
 from weatherdiff.evaluation.settings import Settings
 from weatherdiff.grid import Grid
 
@@ -221,13 +222,7 @@ def match(
         )
     units = {c: require_same_units(c.of(forecasts), c.of(observations)) for c in shared}
     weights, regions = _region_weights(settings, grid)
-    labels = [channel.label for channel in units]
-    for event in settings.events:
-        if event.variable not in labels:
-            raise InputError(
-                f"event {event.label!r} is of {event.variable}, which is not scored; "
-                f"scored are {', '.join(labels)}."
-            )
+    check_events(settings.events, {channel.label: unit for channel, unit in units.items()})
     matched = Match(
         forecasts=forecasts.drop_vars("valid_time", errors="ignore"),
         observations=observations,

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
+import zlib
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +79,8 @@ class StatisticsStore:
         Zarr folder of the scores.
     matched : Match
         What is scored: sums that were made otherwise are refused.
+    replace : bool
+        Put new scores in the place of such sums, once they are whole, instead.
 
     Raises
     ------
@@ -86,8 +90,10 @@ class StatisticsStore:
         Another process adds to it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], matched: Match) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: str | os.PathLike[str], matched: Match, *, replace: bool = False
+    ) -> None:
+        self.path, self._replace = Path(path), replace
         self._fingerprint = _fingerprint(matched)
         self._parts = self.path.with_name(f".{self.path.name}.{self._fingerprint[:12]}.parts")
         self._stored: xr.Dataset | None = None
@@ -96,17 +102,29 @@ class StatisticsStore:
         self._lock = locked(self.path)
         self._lock.__enter__()
         try:
-            if self.path.exists():
-                self._stored = _statistics_of(open_scores(self.path))
-                if self._stored.attrs.get(_FINGERPRINT) != self._fingerprint:
-                    raise InputError(
-                        f"{self.path} holds scores of other forecasts or with other settings; "
-                        "remove it, or write to another folder."
-                    )
+            self._stored = self._same_sums()
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
         return self
+
+    def _same_sums(self) -> xr.Dataset | None:
+        """Statistics that are stored, if they may be added to."""
+        if not self.path.exists():
+            return None
+        try:
+            stored = _statistics_of(open_scores(self.path))
+            if stored.attrs.get(_FINGERPRINT) == self._fingerprint:
+                return stored
+        except InputError:  # of another version, say
+            if not self._replace:
+                raise
+        if self._replace:
+            return None
+        raise InputError(
+            f"{self.path} holds scores of other forecasts or with other settings; remove it, or "
+            "write to another folder."
+        )
 
     def __exit__(
         self,
@@ -125,14 +143,8 @@ class StatisticsStore:
     def add(self, part: xr.Dataset) -> None:
         """Keep the sums of a block."""
         first = part["init_time"].values[0].astype("datetime64[s]").astype(int)
-        name = self._parts / f"{first}-{part.sizes['init_time']}.nc"
-        # A checksum, as uncompressed bits that flip would read as numbers.
-        kept = {str(name): {"fletcher32": True} for name, array in part.variables.items()
-                if array.dtype.kind in "bifu" and array.ndim}  # fmt: skip
-        # netCDF has no lists: one of a single text would come back as the text.
-        part = part.drop_attrs(deep=False).assign_attrs(json=json.dumps(part.attrs))
-        with staged(name, overwrite=True) as temporary:
-            part.to_netcdf(temporary, engine="netcdf4", encoding=kept)
+        with staged(self._parts / f"{first}-{part.sizes['init_time']}.npz", overwrite=True) as path:
+            _write_part(part, path)
 
     def publish(self) -> xr.Dataset:
         """Merge all sums, replace the store by them and their scores, and give them."""
@@ -148,7 +160,7 @@ class StatisticsStore:
         return merged
 
     def _files(self) -> list[Path]:
-        return sorted(self._parts.glob("[!.]*.nc"))
+        return sorted(self._parts.glob("[!.]*.npz"))
 
 
 def open_scores(path: str | os.PathLike[str]) -> xr.Dataset:
@@ -225,20 +237,31 @@ def _statistics_of(scores: xr.Dataset) -> xr.Dataset:
     return scores[kept].drop_attrs(deep=False).assign_attrs(attrs)
 
 
+def _write_part(part: xr.Dataset, path: Path) -> None:
+    """Write arrays with their names, dimensions and attributes; zip checks every byte by CRC."""
+    layout = {
+        "attrs": part.attrs,
+        "coords": list(map(str, part.coords)),
+        "variables": {str(name): [v.dims, v.attrs] for name, v in part.variables.items()},
+    }
+    arrays = {str(name): array.values for name, array in part.variables.items()}
+    with path.open("wb") as file:
+        np.savez(file, layout=np.array(json.dumps(layout)), **arrays)
+
+
 def _open_part(path: Path) -> xr.Dataset:
     try:
-        with xr.open_dataset(path, engine="netcdf4", decode_timedelta=True) as part:
-            part = part.load().drop_encoding()
-            attrs = json.loads(part.attrs["json"])
-    except (KeyError, OSError, RuntimeError, ValueError) as error:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            layout = json.loads(str(arrays["layout"]))
+            variables = {
+                name: (dims, arrays[name], attrs)
+                for name, (dims, attrs) in layout["variables"].items()
+            }
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise StorageError(
             f"{path} is damaged ({error}); remove it, and its forecasts are scored again."
         ) from error
-    for array in part.variables.values():
-        array.attrs = {
-            k: v.item() if isinstance(v, np.generic) else v for k, v in array.attrs.items()
-        }
-    return part.drop_attrs(deep=False).assign_attrs(attrs)
+    return xr.Dataset(variables, attrs=layout["attrs"]).set_coords(layout["coords"])
 
 
 def _fingerprint(matched: Match) -> str:

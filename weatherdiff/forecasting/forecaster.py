@@ -247,6 +247,21 @@ class Forecaster:
         history = self.initial_state(ds, init)
         return self._blocks(history, init, frames, members, seed, sampling, progress)
 
+    def layout(self, init_time: str | np.datetime64, members: int) -> xr.Dataset:
+        """Give one frame as :meth:`rollout` would yield it, of zeros: its layout without the work.
+
+        Parameters
+        ----------
+        init_time : str or datetime64
+            UTC.
+        members : int
+            Size of the ensemble.
+        """
+        init = parse_time(init_time)
+        shape = (members, 1, len(self.channels), *self.grid.shape)
+        zeros = np.broadcast_to(np.float32(0), shape)
+        return self._dataset(zeros, init, init + self.spec.lead_times[:1])
+
     def frames_until(self, lead_time: str | np.timedelta64) -> int:
         """Count the frames up to a lead time.
 

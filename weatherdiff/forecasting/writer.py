@@ -23,6 +23,7 @@ __all__ = [
     "FORMAT_VERSION",
     "forecast_attributes",
     "forecast_name",
+    "is_ours",
     "open_forecasts",
     "verify_forecast",
     "write_forecast",
@@ -178,6 +179,14 @@ def open_forecasts(
     if LAYOUT not in ds.attrs:
         raise InputError(f"The forecasts in {folder} do not tell the layout of their source.")
     return Layout.from_dict(json.loads(ds.attrs[LAYOUT])).restore(ds)
+
+
+def is_ours(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path is a forecast of weatherdiff, or a folder of them."""
+    path = Path(path)
+    return (path / MANIFEST).is_file() or any(
+        (found / MANIFEST).is_file() for found in path.glob("[!.]*.zarr")
+    )
 
 
 def forecast_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 from weatherdiff.evaluation.fields.energy import EnergyScore, energy_scores
 from weatherdiff.evaluation.fields.fractions import FractionsSkillScore, fractions_scores
+from weatherdiff.evaluation.fields.power import PowerSpectra, power_scores
+from weatherdiff.evaluation.fields.scale import CRPSByScale, scale_scores
 from weatherdiff.evaluation.fields.statistic import FORECAST, FieldStatistic, FieldSums
+from weatherdiff.evaluation.fields.variogram import VariogramScore, variogram_scores
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,14 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORECAST",
+    "CRPSByScale",
     "EnergyScore",
     "FieldStatistic",
     "FieldSums",
     "FractionsSkillScore",
+    "PowerSpectra",
+    "VariogramScore",
     "field_scores",
 ]
 
-_FINISH = (energy_scores, fractions_scores)
+_FINISH = (energy_scores, fractions_scores, power_scores, scale_scores, variogram_scores)
 
 
 def field_scores(
