@@ -168,8 +168,8 @@ def test_every_link_within_the_page_has_its_target_and_every_picture_a_text(writ
     anchors = [link[1:] for link in page.links if link.startswith("#")]
     assert anchors == page.ids == ["variable-0", "variable-1", "method", "provenance"]
     assert all(len(image["alt"]) > 20 for image in page.images)
-    # Scores, ranks, maps and three plumes of each of two variables; no spectra of masked fields.
-    assert len(page.images) == 12
+    # Scores, parts, ranks, maps, three plumes of each of two variables; masked: no spectra.
+    assert len(page.images) == 14
 
 
 def test_texts_from_outside_cannot_become_markup(written):
