@@ -151,7 +151,7 @@ def _ranks(x: Array, y: Array) -> FloatArray:
     rank = np.arange(len(x) + 1)
     possible = (rank >= below[:, np.newaxis]) & (rank <= (below + ties)[:, np.newaxis])
     share = np.where(known, 1 / (ties + 1.0), np.nan)[:, np.newaxis]
-    return possible * share
+    return np.where(possible, share, share * 0.0)  # NaN stays
 
 
 def _pit(x: Array, y: Array) -> FloatArray:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff.errors import DimensionError
-from weatherdiff.evaluation.kernels import CLIPPED, FIELDS, Wanted, ensemble_sums
+from weatherdiff.evaluation.kernels import CLIPPED, FIELDS, Wanted, ensemble_crps, ensemble_sums
 from weatherdiff.evaluation.pointwise import pointwise, require_ensemble
 from weatherdiff.evaluation.ranks import rank_of_observation
 
@@ -373,8 +373,7 @@ def _parts(x: Array, y: Array) -> FloatArray:
 
 
 def _crps(x: Array, y: Array, *, factor: float) -> FloatArray:
-    over, under, dispersion = _fields(x, y)[: len(CLIPPED)]
-    return over + under - factor * dispersion
+    return ensemble_crps(x, y, factor=factor)
 
 
 def _clipped_crps(x: Array, y: Array, limit: Array, *, factor: float, above: bool) -> FloatArray:

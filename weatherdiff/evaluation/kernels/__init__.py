@@ -49,6 +49,7 @@ __all__ = [
     "Events",
     "Wanted",
     "compiles",
+    "ensemble_crps",
     "ensemble_sums",
 ]
 
@@ -153,6 +154,54 @@ def ensemble_sums(
         part = slice(start, min(start + step, points))
         accumulate(whole.part(part), wanted, sums, pointwise[:, part])
     return replace(sums, pointwise=pointwise)
+
+
+def ensemble_crps(forecast: Array, observation: Array, *, factor: float) -> Array:
+    """CRPS of each point, in less time than all fields take.
+
+    Parameters
+    ----------
+    forecast : (member, point) float32 or float64
+        Ensemble; fastest if the points of a member are contiguous.
+    observation : (point,)
+        Verifying values.
+    factor : float
+        Of the fair dispersion in the estimator, at least 0.
+
+    Returns
+    -------
+    (point,)
+        ``over + under - factor * dispersion``; NaN where a value is.
+
+    Raises
+    ------
+    DimensionError
+        Shapes do not fit, or there is no member.
+    InputError
+        A value is not a float.
+
+    Examples
+    --------
+    >>> ensemble_crps(np.array([[1.0], [2.0], [3.0]]), np.array([1.5]), factor=1.0).round(4)
+    array([0.1667])
+    """
+    _require_shapes(forecast, observation, np.empty((0, len(observation))), None, None)
+    if compiles():
+        from weatherdiff.evaluation.kernels.compiled import crps
+    else:
+        from weatherdiff.evaluation.kernels.plain import crps
+    kind = np.result_type(forecast, observation)
+    between, within = forecast.strides
+    contiguous = within == forecast.itemsize and between >= 0 and between % within == 0
+    truth = np.ascontiguousarray(observation, kind)
+    points = len(observation)
+    if contiguous and forecast.dtype == kind:
+        return crps(forecast, truth, factor)
+    result = np.empty(points)
+    for start in range(0, points, _COPIED):
+        part = slice(start, min(start + _COPIED, points))
+        result[part] = crps(np.ascontiguousarray(forecast[:, part], kind), truth[part], factor)
+    return result
 
 
 def _require_shapes(

@@ -21,6 +21,7 @@ from weatherdiff.evaluation.kernels.lanes import (
     greater,
     less,
     load,
+    magnitude,
     splat,
     store,
     total,
@@ -29,7 +30,7 @@ from weatherdiff.evaluation.kernels.lanes import (
 from weatherdiff.evaluation.kernels.network import network
 from weatherdiff.evaluation.kernels.sums import TILE, EnsembleSums, Points, Wanted
 
-__all__ = ["accumulate"]
+__all__ = ["accumulate", "crps"]
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float64]
@@ -40,7 +41,7 @@ _CACHE_BYTES = 24 * 1024  # of the tile, sorted at a time
 
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
-_sort8, _merge421, _merge721, _merge172, _merge1 = exchange
+_sort8, _sort4, _merge421, _merge721, _merge172, _merge1 = exchange
 
 
 def accumulate(points: Points, wanted: Wanted, sums: EnsembleSums, pointwise: FloatArray) -> None:
@@ -55,18 +56,41 @@ def accumulate(points: Points, wanted: Wanted, sums: EnsembleSums, pointwise: Fl
         pointwise[:, whole:] = rest[:, : size - whole]
 
 
-def _accumulate(points: Points, wanted: Wanted, sums: EnsembleSums, pointwise: FloatArray) -> None:
-    members, size = points.forecast.shape
-    stride = points.forecast.strides[0] // points.forecast.itemsize if members > 1 else size
+def crps(forecast: Array, observation: Array, factor: float) -> FloatArray:
+    """CRPS of each point; see :func:`ensemble_crps` for the arguments."""
+    members, size = forecast.shape
+    result = np.empty(-(-size // TILE) * TILE)
+    whole = size - size % TILE
+    tile = np.empty((members + 1) * _STRIDE, forecast.dtype)
+    blocks = network(members)
+    if whole:
+        _crps_tiles(*_flat(forecast), _constant(observation[:whole]), blocks, factor, tile, result)
+    if whole < size:
+        lacking = (0, len(result) - size)
+        rest = np.pad(forecast[:, whole:], ((0, 0), lacking))
+        truth = np.pad(observation[whole:], lacking)
+        _crps_tiles(*_flat(rest), _constant(truth), blocks, factor, tile, result[whole:])
+    return result[:size]
+
+
+def _flat(forecast: Array) -> tuple[Array, int, int]:
+    """Give the values in one contiguous array, its distance of two members, and their number."""
+    members, size = forecast.shape
+    stride = forecast.strides[0] // forecast.itemsize if members > 1 else size
     # Contiguous from the first value to the last, whatever lies between two members.
     flat = np.lib.stride_tricks.as_strided(
-        points.forecast[0], ((members - 1) * stride + size,), writeable=False
+        forecast[0], ((members - 1) * stride + size,), writeable=False
     )
+    return flat, stride, members
+
+
+def _accumulate(points: Points, wanted: Wanted, sums: EnsembleSums, pointwise: FloatArray) -> None:
+    members, size = points.forecast.shape
     kind = points.thresholds.dtype
     counts = np.empty((2 + len(points.above), TILE), f"i{kind.itemsize}")
     fields = np.empty((len(sums.fields), size if wanted.pointwise else 0))
     _tiles(
-        (flat, stride, members),
+        _flat(points.forecast),
         (_constant(points.observation), _constant(points.usable), _constant(points.climatology)),
         _constant(points.weights),
         (_constant(points.thresholds), _constant(points.above)),
@@ -100,9 +124,7 @@ def _tiles(ensemble, truth, weights, events, blocks, wanted, scratch, sums, fiel
     totals, weight, complete_weight, rank, missing, joint, clipped, alpha, beta = sums
     regions, points = weights.shape
     per_point = thresholds.shape[1] != 1
-    step = TILE
-    while step > 16 and members * step * tile.itemsize > _CACHE_BYTES:
-        step //= 2
+    width = _width(tile, members)
 
     level = np.empty((len(above), TILE), tile.dtype)
     check = np.empty(TILE, tile.dtype)
@@ -131,7 +153,7 @@ def _tiles(ensemble, truth, weights, events, blocks, wanted, scratch, sums, fiel
             marks = (missing, counted, complete)
             _mark(ensemble, first, (y, usable), weights, omit, marks)
         if with_fields:
-            _sort(tile, members, blocks, step)
+            _sort(tile, members, blocks, width)
             _fields(tile, members, values)
             if climatology.size:
                 _anomalies(values, y, climatology, first)
@@ -201,6 +223,45 @@ def _tiles(ensemble, truth, weights, events, blocks, wanted, scratch, sums, fiel
         if not clean:
             for t in range(TILE):
                 counted[t] = complete[t] = True
+
+
+@_compiled
+def _crps_tiles(x, stride, members, y, blocks, factor, tile, result):  # type: ignore[no-untyped-def]
+    lanes = _BYTES // tile.itemsize
+    half, middle = members // 2, (members // 2) * _STRIDE
+    width = _width(tile, members)
+    zero, size = splat(0.0, result), splat(float(members), result)
+    pairs = splat(max(1, members * (members - 1)) / factor if factor > 0 else np.inf, result)
+    for t in range(TILE):
+        tile[members * _STRIDE + t] = np.inf
+    for first in range(0, len(y), TILE):
+        for member in range(members):
+            start, row = first + member * stride, member * _STRIDE
+            for t in range(0, TILE, lanes):
+                store(tile, row + t, load(x, start + t, tile) - load(y, first + t, tile))
+        _sort(tile, members, blocks, width)
+        for t in range(0, TILE, LANES):
+            distance, apart = zero, zero
+            lift = splat(float(members - 1), result)
+            two = splat(2.0, result)
+            for k in range(half):
+                a = wide(tile, k * _STRIDE + t)
+                b = wide(tile, (members - 1 - k) * _STRIDE + t)
+                distance = distance + (magnitude(a) + magnitude(b))
+                apart = apart + lift * (b - a)
+                lift = lift - two
+            if members % 2:
+                distance = distance + magnitude(wide(tile, middle + t))
+            store(result, first + t, distance / size - apart / pairs)
+
+
+@_compiled
+def _width(tile, members):  # type: ignore[no-untyped-def]
+    """Points sorted at a time: what the cache holds."""
+    width = TILE
+    while width > 16 and members * width * tile.itemsize > _CACHE_BYTES:
+        width //= 2
+    return width
 
 
 @_compiled
@@ -316,11 +377,14 @@ def _sort(tile, members, blocks, width):  # type: ignore[no-untyped-def]
                     _sort8(tile, (a + t, b + t, c + t, d + t, e + t, f + t, g + t, h + t))
             elif kind == 1:
                 for t in range(0, width, lanes):
-                    _merge421(tile, (a + t, b + t, c + t, d + t, e + t, f + t, g + t, h + t))
+                    _sort4(tile, (a + t, b + t, c + t, d + t, e + t, f + t, g + t, h + t))
             elif kind == 2:
                 for t in range(0, width, lanes):
-                    _merge721(tile, (a + t, b + t, c + t, d + t, e + t, f + t, g + t, h + t))
+                    _merge421(tile, (a + t, b + t, c + t, d + t, e + t, f + t, g + t, h + t))
             elif kind == 3:
+                for t in range(0, width, lanes):
+                    _merge721(tile, (a + t, b + t, c + t, d + t, e + t, f + t, g + t, h + t))
+            elif kind == 4:
                 for t in range(0, width, lanes):
                     _merge172(tile, (a + t, b + t, c + t, d + t, e + t, f + t, g + t, h + t))
             else:

@@ -23,6 +23,7 @@ __all__ = [
     "greater",
     "less",
     "load",
+    "magnitude",
     "splat",
     "store",
     "total",
@@ -33,6 +34,11 @@ LANES = 4
 """Lanes of a vector of float64."""
 
 _BYTES = 32
+
+
+def _intrinsic(function: Callable[..., Any]) -> Any:
+    """As numba's, which cannot say that the compiler gives the first argument."""
+    return intrinsic(function)
 
 
 class Lanes(types.Type):
@@ -50,7 +56,7 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, kind, ir.VectorType(element, kind.count))
 
 
-def _of(dtype: types.Type) -> Lanes:
+def _of(dtype: Any) -> Lanes:
     return Lanes(dtype, _BYTES * 8 // dtype.bitwidth)
 
 
@@ -79,7 +85,7 @@ def _store(
 
 def _converted(array: Any, vector: Lanes) -> Callable[..., Any]:
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        loaded = _load(context, builder, signature.args[0], *args[:2], vector.count)
+        loaded = _load(context, builder, signature.args[0], args[0], args[1], vector.count)
         if array.dtype == vector.dtype:
             return loaded
         return builder.fpext(loaded, context.get_value_type(vector))
@@ -87,21 +93,21 @@ def _converted(array: Any, vector: Lanes) -> Callable[..., Any]:
     return generate
 
 
-@intrinsic
+@_intrinsic
 def load(_: Any, array: Any, index: Any, like: Any) -> Any:
     """Consecutive elements of a contiguous array, in the precision of the array ``like``."""
     vector = _of(like.dtype)
     return vector(array, types.intp, like), _converted(array, vector)
 
 
-@intrinsic
+@_intrinsic
 def wide(_: Any, array: Any, index: Any) -> Any:
     """Consecutive elements of a contiguous array, as float64."""
     vector = _of(types.float64)
     return vector(array, types.intp), _converted(array, vector)
 
 
-@intrinsic
+@_intrinsic
 def store(_: Any, array: Any, index: Any, vector: Any) -> Any:
     """Write a vector to consecutive elements of a contiguous array."""
 
@@ -112,7 +118,7 @@ def store(_: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.void(array, types.intp, vector), generate
 
 
-@intrinsic
+@_intrinsic
 def splat(_: Any, value: Any, like: Any) -> Any:
     """One number in every lane, in the precision of the array ``like``."""
     vector = _of(like.dtype)
@@ -127,7 +133,7 @@ def splat(_: Any, value: Any, like: Any) -> Any:
     return vector(types.float64, like), generate
 
 
-@intrinsic
+@_intrinsic
 def total(_: Any, vector: Any) -> Any:
     """Sum of the lanes of a vector of float64."""
 
@@ -154,8 +160,8 @@ def _comparison(sign: str) -> Callable[..., Any]:
     return compare
 
 
-less = intrinsic(_comparison("<"))  # -1 where it holds, as the processor has it
-equal = intrinsic(_comparison("=="))
+less = _intrinsic(_comparison("<"))  # -1 where it holds, as the processor has it
+equal = _intrinsic(_comparison("=="))
 
 
 def _choice(sign: str) -> Callable[..., Any]:
@@ -168,10 +174,23 @@ def _choice(sign: str) -> Callable[..., Any]:
     return choose
 
 
-greater = intrinsic(_choice(">"))  # the second where one is NaN
+greater = _intrinsic(_choice(">"))  # the second where one is NaN
 
 
-def _arithmetic(floating: str, integer: str | None) -> Callable[..., Any]:
+@_intrinsic
+def magnitude(_: Any, vector: Any) -> Any:
+    """Absolute values."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        bits = ir.VectorType(ir.IntType(vector.dtype.bitwidth), vector.count)
+        unsigned = ir.Constant(bits, [(1 << (vector.dtype.bitwidth - 1)) - 1] * vector.count)
+        cleared = builder.and_(builder.bitcast(args[0], bits), unsigned)
+        return builder.bitcast(cleared, args[0].type)
+
+    return vector(vector), generate
+
+
+def _arithmetic(floating: str, integer: str) -> Callable[..., Any]:
     def compute(_: Any, a: Any, b: Any) -> Any:
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
             if isinstance(a.dtype, types.Float):
@@ -184,8 +203,8 @@ def _arithmetic(floating: str, integer: str | None) -> Callable[..., Any]:
     return compute
 
 
-def _overload(operation: Callable[..., Any], floating: str, integer: str | None) -> None:
-    compute = intrinsic(_arithmetic(floating, integer))
+def _overload(operation: Callable[..., Any], floating: str, integer: str) -> None:
+    compute = _intrinsic(_arithmetic(floating, integer))
 
     @overload(operation)
     def _typed(a, b):  # type: ignore[no-untyped-def]  # numba compares the signatures
@@ -196,8 +215,8 @@ def _overload(operation: Callable[..., Any], floating: str, integer: str | None)
 
 _overload(operator.add, "fadd", "add")
 _overload(operator.sub, "fsub", "sub")
-_overload(operator.mul, "fmul", None)
-_overload(operator.truediv, "fdiv", None)
+_overload(operator.mul, "fmul", "mul")
+_overload(operator.truediv, "fdiv", "sdiv")
 
 
 def _exchanges(kind: int) -> Callable[..., Any]:
@@ -223,5 +242,5 @@ def _exchanges(kind: int) -> Callable[..., Any]:
     return exchange
 
 
-exchange = tuple(intrinsic(_exchanges(kind)) for kind in range(len(EXCHANGES)))
+exchange = tuple(_intrinsic(_exchanges(kind)) for kind in range(len(EXCHANGES)))
 """By kind of block: exchange the vectors that begin at eight indices of an array."""

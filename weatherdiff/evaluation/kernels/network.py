@@ -22,9 +22,11 @@ _SORT = (
     *((0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7)),
     *((0, 1), (2, 3), (4, 5), (6, 7), (2, 4), (3, 5), (1, 4), (3, 6), (1, 2), (3, 4), (5, 6)),
 )
+_SORT4 = ((0, 2), (1, 3), (0, 1), (2, 3), (1, 2))  # where there are no more than four rows
 _LAYERS = ((4, 2, 1), (7, 2, 1), (1, 7, 2), (1,))
 EXCHANGES = (
     _SORT,
+    _SORT4,
     *(
         tuple((i, i ^ mask) for mask in layers for i in range(8) if i < i ^ mask)
         for layers in _LAYERS
@@ -58,7 +60,9 @@ def network(members: int) -> npt.NDArray[np.intp]:
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 99]
     """
     size = 1 << max(3, (members - 1).bit_length())
-    blocks = [(0, *range(first, first + 8)) for first in range(0, size, 8)]
+    blocks = [
+        (0 if first + 4 < members else 1, *range(first, first + 8)) for first in range(0, size, 8)
+    ]
     masks = []
     run = 8
     while run < size:
@@ -79,7 +83,7 @@ def network(members: int) -> npt.NDArray[np.intp]:
 def _blocks(masks: list[int], size: int) -> list[tuple[int, ...]]:
     """Find the closed blocks of up to three layers."""
     if masks == [1]:
-        return [(1 + _LAYERS.index((1,)), *range(first, first + 8)) for first in range(0, size, 8)]
+        return [(2 + _LAYERS.index((1,)), *range(first, first + 8)) for first in range(0, size, 8)]
     # Reduce the masks to a basis; its leading bits number the rows of a block in rising order.
     basis: list[int] = []
     for mask in masks:
@@ -94,6 +98,6 @@ def _blocks(masks: list[int], size: int) -> list[tuple[int, ...]]:
         sum(bit for bit, pivot in zip((4, 2, 1), pivots, strict=True) if mask & pivot)
         for mask in masks
     )
-    kind = 1 + _LAYERS.index(local)
+    kind = 2 + _LAYERS.index(local)
     firsts = [row for row in range(size) if not any(row & pivot for pivot in pivots)]
     return [(kind, *sorted(first ^ vector for vector in span)) for first in firsts]

@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from weatherdiff.evaluation.kernels.sums import TILE, EnsembleSums, Points, Wanted
 
-__all__ = ["accumulate"]
+__all__ = ["accumulate", "crps"]
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float64]
 
 # Values worked on at a time: they fit the cache next to the core.
 _BLOCK_VALUES = 2**14
+_CRPS_POINTS = 2 * TILE
 
 
 def accumulate(points: Points, wanted: Wanted, sums: EnsembleSums, pointwise: FloatArray) -> None:
@@ -30,6 +31,23 @@ def accumulate(points: Points, wanted: Wanted, sums: EnsembleSums, pointwise: Fl
         for start in range(0, size, step):
             part = slice(start, min(start + step, size))
             _accumulate(points.part(part), wanted, sums, pointwise[:, part])
+
+
+def crps(forecast: Array, observation: Array, factor: float) -> FloatArray:
+    """CRPS of each point; see :func:`ensemble_crps` for the arguments."""
+    members, size = forecast.shape
+    half, pairs = members // 2, max(1, members * (members - 1))
+    lift = members - 1.0 - 2.0 * np.arange(half)
+    result = np.empty(size)
+    for start in range(0, size, _CRPS_POINTS):
+        part = slice(start, start + _CRPS_POINTS)
+        d = np.ascontiguousarray((forecast[:, part] - observation[part]).T)
+        d.sort(axis=1)
+        d = d.astype(np.float64, copy=False)
+        apart = np.einsum("pm,m->p", d[:, : -half - 1 : -1] - d[:, :half], lift)
+        distance = np.add.reduce(np.abs(d, out=d), axis=1)
+        result[part] = distance / members - factor / pairs * apart
+    return result
 
 
 def _accumulate(points: Points, wanted: Wanted, sums: EnsembleSums, pointwise: FloatArray) -> None:
