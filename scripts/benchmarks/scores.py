@@ -104,7 +104,7 @@ def main() -> None:
         results |= crps_speed(Case(members, scale * points), rounds)
     results |= crps_memory(Case(50, scale * 2**16))
     results |= one_pass(Case(50, scale * 2**16), rounds)
-    results |= rank_histogram_speed(Case(50, scale * 2**15), rounds)
+    results |= rank_histogram_speed(Case(50, scale * 2**17), rounds)
     results |= energy_score_speed(4 * scale, rounds)
     results["out_of_core_over_decode"] = out_of_core_over_decode(arguments.quick)
     results["memory_growth_16x"] = memory_growth_16x(arguments.quick)

@@ -19,6 +19,7 @@ from weatherdiff.evaluation.kernels import (
     Events,
     Wanted,
     compiles,
+    ensemble_crps,
     ensemble_sums,
 )
 from weatherdiff.evaluation.kernels.network import EXCHANGES, network
@@ -344,6 +345,22 @@ def test_crps_agrees_with_scoringrules(implementation):
     for estimator, factor in (("fair", 1.0), ("nrg", 1 - 1 / 20)):
         theirs = scoringrules.crps_ensemble(y, x, m_axis=0, estimator=estimator)
         np.testing.assert_allclose(over + under - factor * dispersion, theirs, rtol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("members", [1, 2, 5, 12, 51])
+def test_the_crps_alone_is_that_of_the_parts(implementation, members, dtype):
+    rng = np.random.default_rng(members)
+    x, y = rng.normal(size=(members, 300)).astype(dtype), rng.normal(size=300).astype(dtype)
+    x[0, 3], y[200] = np.nan, np.nan
+    over, under, dispersion = ensemble_sums(x, y, np.empty((0, 300)), wanted=EVERYTHING).pointwise[
+        :3
+    ]
+    for factor in (0.0, 0.9, 1.0):
+        expected = over + under - factor * dispersion
+        for array in (x, np.ascontiguousarray(x.T).T):
+            crps = ensemble_crps(array, y, factor=factor)
+            np.testing.assert_allclose(crps, expected, rtol=1e-12, atol=1e-14)
 
 
 def test_hersbachs_parts_make_the_standard_crps(implementation):

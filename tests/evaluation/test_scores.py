@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
 import dask.array
@@ -13,13 +14,15 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from weatherdiff.errors import DimensionError
-from weatherdiff.evaluation import (
+from weatherdiff.evaluation.ranks import pit, rank_histogram, rank_of_observation
+from weatherdiff.evaluation.scores import (
     absolute_error_of_mean,
     crps_ensemble,
+    crps_parts,
     ensemble_variance,
     error_of_mean,
-    rank_of_observation,
     squared_error_of_mean,
+    threshold_weighted_crps,
 )
 
 ESTIMATORS = ("fair", "standard")
@@ -272,3 +275,111 @@ def test_another_name_of_the_ensemble_dimension_is_taken():
     x = ensemble([1.0, 2.0, 3.0]).rename(number="realization")
     score = crps_ensemble(x, xr.DataArray(1.5), dim="realization")
     assert float(score) == pytest.approx(5 / 6 - 4 / 6)
+
+
+@pytest.mark.parametrize("draw", ["normal", "tied"])
+def test_every_estimator_is_a_share_of_the_same_parts(draw):
+    rng = np.random.default_rng(10)
+    values = rng.normal(size=(6, 40)).round(0 if draw == "tied" else 9)
+    x, y = ensemble(values[:5], "case"), xr.DataArray(values[5], dims="case")
+    fair, standard = (crps_ensemble(x, y, estimator=name) for name in ESTIMATORS)
+    parts = crps_parts(x, y)
+    xr.testing.assert_allclose(fair, parts.over + parts.under - parts.dispersion)
+    almost = crps_ensemble(x, y, estimator="almost_fair", alpha=0.9)
+    xr.testing.assert_allclose(almost, 0.9 * fair + 0.1 * standard)
+    same_size = crps_ensemble(x, y, estimator="adjusted", members=5)
+    xr.testing.assert_allclose(same_size, standard)
+    many = crps_ensemble(x, y, estimator="adjusted", members=10**9)
+    xr.testing.assert_allclose(many, fair)
+
+
+def test_adjusted_crps_has_its_published_conformance_value():
+    score = crps_ensemble(
+        ensemble([1.0, 2.0, 3.0]), xr.DataArray(1.5), estimator="adjusted", members=7
+    )
+    assert float(score) == pytest.approx(5 / 6 - (4 / 6) * (6 / 7), rel=1e-15)
+
+
+def test_estimators_without_what_they_need_are_refused():
+    x, y = ensemble([1.0, 2.0]), xr.DataArray(2.0)
+    with pytest.raises(ValueError, match="members are given"):
+        crps_ensemble(x, y, estimator="adjusted")
+    with pytest.raises(ValueError, match="members are given"):
+        crps_ensemble(x, y, members=3)
+    with pytest.raises(ValueError, match="alpha"):
+        crps_ensemble(x, y, estimator="almost_fair", alpha=2.0)
+    with pytest.raises(DimensionError, match="standard"):
+        crps_ensemble(x[:1], y, estimator="almost_fair")
+
+
+@pytest.mark.parametrize("above", [True, False])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_threshold_weighted_crps_agrees_with_scoringrules(above, estimator):
+    rng = np.random.default_rng(11)
+    x, y, t = rng.normal(size=(12, 80)), rng.normal(size=80), rng.normal(size=80)
+    bounds = {"a": t, "b": np.inf} if above else {"a": -np.inf, "b": t}
+    ours = threshold_weighted_crps(
+        ensemble(x, "case"),
+        xr.DataArray(y, dims="case"),
+        threshold=xr.DataArray(t, dims="case"),
+        above=above,
+        estimator=estimator,
+    )
+    theirs = scoringrules.twcrps_ensemble(
+        y,
+        x,
+        m_axis=0,
+        v_func=lambda z: np.clip(z, bounds["a"], bounds["b"]),
+        estimator=ORACLE[estimator],
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-13)
+
+
+def test_the_two_sides_of_a_threshold_add_to_the_crps():
+    rng = np.random.default_rng(12)
+    x, y = (
+        ensemble(rng.normal(size=(7, 60)), "case"),
+        xr.DataArray(rng.normal(size=60), dims="case"),
+    )
+    sides = [threshold_weighted_crps(x, y, threshold=0.3, above=side) for side in (True, False)]
+    xr.testing.assert_allclose(sides[0] + sides[1], crps_ensemble(x, y))
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_rank_histogram_is_the_sum_of_the_ranks(weighted):
+    rng = np.random.default_rng(13)
+    x = xr.DataArray(rng.integers(0, 4, (3, 5, 7, 6)) / 2, dims=("time", "number", "lat", "lon"))
+    y = xr.DataArray(rng.integers(0, 4, (3, 7, 6)) / 2, dims=("time", "lat", "lon"))
+    weights = xr.DataArray(rng.random(7), dims="lat") if weighted else None
+    ranks = rank_of_observation(x, y) * (weights if weighted else 1.0)
+    xr.testing.assert_allclose(
+        rank_histogram(x, y, weights=weights), ranks.sum(("time", "lat", "lon"))
+    )
+    kept = rank_histogram(x, y, over=("lat", "lon"), weights=weights)
+    xr.testing.assert_allclose(kept, ranks.sum(("lat", "lon")))
+    lazy = rank_histogram(x.chunk(time=1, lat=3), y.chunk(time=1), weights=weights)
+    assert isinstance(lazy.data, dask.array.Array)
+    xr.testing.assert_allclose(lazy.compute(), rank_histogram(x, y, weights=weights))
+
+
+def test_pit_is_the_share_below_with_half_of_the_ties():
+    x = ensemble([[1.0, np.nan], [2.0, 1.0], [2.0, 1.0], [5.0, 1.0]], "case")
+    share = pit(x, xr.DataArray([2.0, 1.0], dims="case"))
+    np.testing.assert_array_equal(share, [0.5, np.nan])
+
+
+@pytest.mark.parametrize("dims", [("number", "a", "b"), ("a", "number", "b"), ("a", "b", "number")])
+def test_the_crps_holds_little_beside_its_input(dims):
+    rng = np.random.default_rng(14)
+    x = xr.DataArray(
+        rng.standard_normal((50, 512, 128), dtype=np.float32), dims=("number", "a", "b")
+    )
+    x = x.transpose(*dims).copy()
+    y = xr.DataArray(np.zeros((512, 128), np.float32), dims=("a", "b"))
+    crps_ensemble(x[{"a": slice(2)}], y[:2])  # compiles
+    tracemalloc.start()
+    score = crps_ensemble(x, y)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most <= 0.1 * x.nbytes
+    np.testing.assert_array_equal(score[7], crps_ensemble(x.isel(a=7), y[7]))

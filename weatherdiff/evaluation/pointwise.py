@@ -13,13 +13,13 @@ import xarray as xr
 
 from weatherdiff.errors import DimensionError
 
-__all__ = ["as_points", "blocks", "pointwise", "require_ensemble"]
+__all__ = ["as_points", "block_size", "blocks", "pointwise", "require_ensemble"]
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float64]
 
-# Points worked on at a time: few enough for the results to stay in the cache.
-_BLOCK = 2**13
+# Points worked on at a time: enough for the work to outweigh the calls, few beside the input.
+_LEAST, _MOST = 2**12, 2**16
 
 
 def require_ensemble(forecast: xr.DataArray, observation: xr.DataArray, dim: str) -> int:
@@ -82,27 +82,32 @@ def pointwise(
     )
 
 
-def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Cut an array into blocks of some thousand points, contiguous as far as it goes.
+def blocks(shape: tuple[int, ...], limit: int) -> Iterator[tuple[slice, ...]]:
+    """Cut an array into blocks of so many points at most, contiguous as far as it goes.
 
     Examples
     --------
-    >>> [tuple(range(*s.indices(n)) for s, n in zip(b, (2, 3))) for b in blocks((2, 3))]
-    [(range(0, 2), range(0, 3))]
-    >>> len(list(blocks((5, 3, 10000))))
+    >>> list(blocks((2, 3), 100))
+    [(slice(0, 33, None), slice(None, None, None))]
+    >>> len(list(blocks((5, 3, 10000), 8192)))
     30
     """
     if not shape:
         yield ()
         return
     inner = math.prod(shape[1:])
-    step = max(1, _BLOCK // max(1, inner))
+    step = max(1, limit // max(1, inner))
     for start in range(0, shape[0], step):
         here = slice(start, start + step)
-        if inner > _BLOCK:
-            yield from ((here, *rest) for rest in blocks(shape[1:]))
+        if inner > limit:
+            yield from ((here, *rest) for rest in blocks(shape[1:], limit))
         else:
             yield (here, *(slice(None) for _ in shape[1:]))
+
+
+def block_size(points: int, copied: bool) -> int:
+    """Points of a block, a copy of which is a small part of the input."""
+    return max(_LEAST, min(_MOST, points // (32 if copied else 4)))
 
 
 def as_points(array: Array, leading: tuple[int, ...] = ()) -> Array:
@@ -120,9 +125,12 @@ def _in_blocks(
     forecast = np.broadcast_to(forecast, (*shape, members))
     others = tuple(np.broadcast_to(other, shape) for other in others)
     result = np.empty(shape + new)
-    for block in blocks(shape):
-        x = as_points(np.moveaxis(forecast[block], -1, 0), (members,))
-        with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is the answer
+    # Members first, and then the points as they lie: nothing is copied.
+    in_place = np.moveaxis(forecast, -1, 0)[0].flags.c_contiguous
+    limit = block_size(math.prod(shape), copied=not in_place)
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is the answer
+        for block in blocks(shape, limit):
+            x = as_points(np.moveaxis(forecast[block], -1, 0), (members,))
             values = kernel(x, *(as_points(other[block]) for other in others))
-        result[block] = values.reshape(result[block].shape)
+            result[block] = values.reshape(result[block].shape)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,13 @@ import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff.evaluation.kernels import EnsembleSums, Wanted, ensemble_sums
-from weatherdiff.evaluation.pointwise import as_points, blocks, pointwise, require_ensemble
+from weatherdiff.evaluation.pointwise import (
+    as_points,
+    block_size,
+    blocks,
+    pointwise,
+    require_ensemble,
+)
 
 __all__ = ["pit", "rank_histogram", "rank_of_observation"]
 
@@ -111,15 +118,18 @@ def rank_histogram(
     """
     members = require_ensemble(forecast, observation, dim)
     over = tuple(str(name) for name in forecast.dims if name != dim) if over is None else over
-    weights = xr.DataArray(1.0) if weights is None else weights
     cases = forecast.isel({dim: 0}, drop=True)
-    _, observation, weights = xr.align(cases, observation, weights, join="exact")
+    # Only what lacks a dimension is broadcast; the rest is left to apply_ufunc.
+    arrays = [
+        array if set(array.dims) == set(cases.dims) else _broadcast(array, cases)
+        for array in (observation, weights)
+        if array is not None
+    ]
     histogram = xr.apply_ufunc(
         partial(_histograms, over=len(over)),
         forecast,
-        observation.broadcast_like(cases),
-        weights.broadcast_like(cases),
-        input_core_dims=[[dim, *over], over, over],
+        *arrays,
+        input_core_dims=[[dim, *over], *(over for _ in arrays)],
         output_core_dims=[["rank"]],
         join="exact",
         dask="parallelized",
@@ -170,15 +180,26 @@ def _counts(x: Array, y: Array) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
     return below, ties, known
 
 
-def _histograms(forecast: Array, observation: Array, weights: Array, *, over: int) -> FloatArray:
+def _broadcast(array: xr.DataArray, cases: xr.DataArray) -> xr.DataArray:
+    aligned, _ = xr.align(array, cases, join="exact")
+    return aligned.broadcast_like(cases)
+
+
+def _histograms(
+    forecast: Array, observation: Array, weights: Array | None = None, *, over: int
+) -> FloatArray:
     """One histogram for each place, of the cases along the last ``over`` dimensions."""
     split = observation.ndim - over
     places, cases = observation.shape[:split], observation.shape[split:]
     members = forecast.shape[split]
+    if weights is None:
+        weights = np.broadcast_to(1.0, observation.shape)
+    in_place = forecast[(0,) * (split + 1)].flags.c_contiguous if forecast.size else True
+    limit = block_size(math.prod(cases), copied=not in_place)
     histograms = np.empty((*places, members + 1))
     for place in np.ndindex(*places):
         sums = EnsembleSums.zero(members, 1)
-        for block in blocks(cases):
+        for block in blocks(cases, limit):
             ensemble_sums(
                 as_points(forecast[place][(slice(None), *block)], (members,)),
                 as_points(observation[place][block]),
