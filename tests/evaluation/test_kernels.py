@@ -22,7 +22,7 @@ from weatherdiff.evaluation.kernels import (
     ensemble_crps,
     ensemble_sums,
 )
-from weatherdiff.evaluation.kernels.network import EXCHANGES, network
+from weatherdiff.evaluation.kernels.network import COLUMNS, EXCHANGES, network
 
 EVERYTHING = Wanted(decompose=True, pointwise=True)
 EVENTS = Events(np.array([[0.3], [-0.2]]), np.array([True, False]))
@@ -154,6 +154,16 @@ def test_the_network_sorts_any_zeros_and_ones(members):
             a, b = rows[block[low]].copy(), rows[block[high]].copy()
             rows[block[low]], rows[block[high]] = np.minimum(a, b), np.maximum(a, b)
     np.testing.assert_array_equal(rows[:-1], np.sort(cases, axis=0))
+
+
+@pytest.mark.parametrize("size", COLUMNS)
+def test_the_columns_sort_all_zeros_and_ones(size):
+    rows = np.array(list(itertools.product((0, 1), repeat=size)), np.int8).T.copy()
+    expected = np.sort(rows, axis=0)
+    for low, high in COLUMNS[size]:
+        a, b = rows[low].copy(), rows[high].copy()
+        rows[low], rows[high] = np.minimum(a, b), np.maximum(a, b)
+    np.testing.assert_array_equal(rows, expected)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -348,7 +358,7 @@ def test_crps_agrees_with_scoringrules(implementation):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("members", [1, 2, 5, 12, 51])
+@pytest.mark.parametrize("members", [1, 2, 5, 9, 10, 11, 12, 13, 14, 15, 16, 51])
 def test_the_crps_alone_is_that_of_the_parts(implementation, members, dtype):
     rng = np.random.default_rng(members)
     x, y = rng.normal(size=(members, 300)).astype(dtype), rng.normal(size=300).astype(dtype)

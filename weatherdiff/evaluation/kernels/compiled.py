@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from weatherdiff.evaluation.kernels.lanes import (
     LANES,
+    column,
     equal,
     exchange,
     greater,
@@ -41,6 +42,7 @@ _CACHE_BYTES = 24 * 1024  # of the tile, sorted at a time
 
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
+_column10, _column12, _column14, _column16 = column
 _sort8, _sort4, _merge421, _merge721, _merge172, _merge1 = exchange
 
 
@@ -230,8 +232,10 @@ def _crps_tiles(x, stride, members, y, blocks, factor, tile, result):  # type: i
     lanes = _BYTES // tile.itemsize
     half, middle = members // 2, (members // 2) * _STRIDE
     width = _width(tile, members)
-    zero, size = splat(0.0, result), splat(float(members), result)
-    pairs = splat(max(1, members * (members - 1)) / factor if factor > 0 else np.inf, result)
+    zero, two = splat(0.0, result), splat(2.0, result)
+    others = splat(float(max(1, members - 1)), result)
+    pairs = splat(float(max(1, members * (members - 1))), result)
+    share = splat(factor, result)
     for t in range(TILE):
         tile[members * _STRIDE + t] = np.inf
     for first in range(0, len(y), TILE):
@@ -243,7 +247,6 @@ def _crps_tiles(x, stride, members, y, blocks, factor, tile, result):  # type: i
         for t in range(0, TILE, LANES):
             distance, apart = zero, zero
             lift = splat(float(members - 1), result)
-            two = splat(2.0, result)
             for k in range(half):
                 a = wide(tile, k * _STRIDE + t)
                 b = wide(tile, (members - 1 - k) * _STRIDE + t)
@@ -252,7 +255,7 @@ def _crps_tiles(x, stride, members, y, blocks, factor, tile, result):  # type: i
                 lift = lift - two
             if members % 2:
                 distance = distance + magnitude(wide(tile, middle + t))
-            store(result, first + t, distance / size - apart / pairs)
+            store(result, first + t, (others * distance - share * apart) / pairs)
 
 
 @_compiled
@@ -365,6 +368,22 @@ def _mark(ensemble, first, truth, weights, omit, marks):  # type: ignore[no-unty
 @_compiled
 def _sort(tile, members, blocks, width):  # type: ignore[no-untyped-def]
     lanes = _BYTES // tile.itemsize
+    if 8 < members <= 10:  # one member less: the row of infinity is the last
+        for t in range(0, TILE, lanes):
+            _column10(tile, t, _STRIDE)
+        return
+    if 10 < members <= 12:
+        for t in range(0, TILE, lanes):
+            _column12(tile, t, _STRIDE)
+        return
+    if 12 < members <= 14:
+        for t in range(0, TILE, lanes):
+            _column14(tile, t, _STRIDE)
+        return
+    if 14 < members <= 16:
+        for t in range(0, TILE, lanes):
+            _column16(tile, t, _STRIDE)
+        return
     for left in range(0, TILE, width):
         for block in blocks:
             kind = block[0]

@@ -14,10 +14,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-from weatherdiff.evaluation.kernels.network import EXCHANGES
+from weatherdiff.evaluation.kernels.network import COLUMNS, EXCHANGES
 
 __all__ = [
     "LANES",
+    "column",
     "equal",
     "exchange",
     "greater",
@@ -219,28 +220,50 @@ _overload(operator.mul, "fmul", "mul")
 _overload(operator.truediv, "fdiv", "sdiv")
 
 
-def _exchanges(kind: int) -> Callable[..., Any]:
-    def exchange(_: Any, array: Any, rows: Any) -> Any:
-        vector = _of(array.dtype)
+def _exchange(
+    context: Any, builder: ir.IRBuilder, signature: Any, args: Any, indices: list[Any], pairs: Any
+) -> Any:
+    """Generate the exchanges of the vectors of an array that begin at some indices."""
+    array, data = signature.args[0], args[0]
+    count = _of(array.dtype).count
+    values = [_load(context, builder, array, data, index, count) for index in indices]
+    for low, high in pairs:
+        a, b = values[low], values[high]
+        # A NaN stays where it is: no value is ever lost.
+        swap = builder.fcmp_ordered("<", b, a)
+        values[low] = builder.select(swap, b, a)
+        values[high] = builder.select(swap, a, b)
+    for index, value in zip(indices, values, strict=True):
+        _store(context, builder, array, data, index, value)
+    return context.get_dummy_value()
 
+
+def _block(pairs: Any) -> Callable[..., Any]:
+    def exchange(_: Any, array: Any, rows: Any) -> Any:
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            array, data = signature.args[0], args[0]
             indices = cgutils.unpack_tuple(builder, args[1], 8)
-            values = [_load(context, builder, array, data, i, vector.count) for i in indices]
-            for low, high in EXCHANGES[kind]:
-                a, b = values[low], values[high]
-                # A NaN stays where it is: no value is ever lost.
-                swap = builder.fcmp_ordered("<", b, a)
-                values[low] = builder.select(swap, b, a)
-                values[high] = builder.select(swap, a, b)
-            for index, value in zip(indices, values, strict=True):
-                _store(context, builder, array, data, index, value)
-            return context.get_dummy_value()
+            return _exchange(context, builder, signature, args, indices, pairs)
 
         return types.void(array, types.UniTuple(types.intp, 8)), generate
 
     return exchange
 
 
-exchange = tuple(_intrinsic(_exchanges(kind)) for kind in range(len(EXCHANGES)))
+def _column(size: int, pairs: Any) -> Callable[..., Any]:
+    def sort(_: Any, array: Any, first: Any, stride: Any) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            indices = [args[1]]
+            while len(indices) < size:
+                indices.append(builder.add(indices[-1], args[2]))
+            return _exchange(context, builder, signature, args, indices, pairs)
+
+        return types.void(array, types.intp, types.intp), generate
+
+    return sort
+
+
+exchange = tuple(_intrinsic(_block(pairs)) for pairs in EXCHANGES)
 """By kind of block: exchange the vectors that begin at eight indices of an array."""
+
+column = tuple(_intrinsic(_column(size, pairs)) for size, pairs in COLUMNS.items())
+"""Sort 10, 12, 14 or 16 vectors of an array, from an index on, a stride apart."""

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["EXCHANGES", "network"]
+__all__ = ["COLUMNS", "EXCHANGES", "network"]
 
 # The exchanges within a block, by kind: eight values sorted (the least number of exchanges there
 # is), and the layers of three masks, in bits of the position within the block.
@@ -32,6 +32,22 @@ EXCHANGES = (
         for layers in _LAYERS
     ),
 )
+
+
+def _odd_even(size: int) -> tuple[tuple[int, int], ...]:
+    """List the exchanges of Batcher's odd-even merge sort, for up to sixteen rows."""
+    return tuple(
+        (i, i + step)
+        for run in (1, 2, 4, 8)
+        for step in (run >> shift for shift in range(run.bit_length()))
+        for first in range(step % run, 16 - step, 2 * step)
+        for i in range(first, first + step)
+        if i + step < size and i // (2 * run) == (i + step) // (2 * run)
+    )
+
+
+COLUMNS = {size: _odd_even(size) for size in (10, 12, 14, 16)}
+"""Exchanges that sort so many rows, all at once in the registers: faster than blocks."""
 
 
 @lru_cache(maxsize=64)
