@@ -195,7 +195,9 @@ class Evaluation(_Section):
         ]
     ] = ["decomposition", "energy", "energy_lead_time", "maps"]
     scales: list[Positive] = [1, 2, 4, 8]
-    """Cells along the side of the boxes of ``crps_by_scale`` and the windows of ``fractions``."""
+    """Cells along the side of the boxes of ``crps_by_scale``."""
+    windows: list[Positive] = [1, 3, 5, 9]
+    """Cells along the side of the neighbourhoods of ``fractions``, odd."""
     nan: Literal["propagate", "omit"] = "propagate"
     """What a missing value of a forecast does: make the score NaN, or be left out and counted."""
     workers: Positive | None = None

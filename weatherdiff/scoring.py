@@ -135,7 +135,7 @@ def _field_statistics(
     if "spectra" in wanted:
         yield PowerSpectra()
     if "fractions" in wanted:
-        yield FractionsSkillScore(tuple(options.scales))
+        yield FractionsSkillScore(tuple(options.windows))
 
 
 def _scales(analyses: xr.Dataset, period: Period) -> tuple[tuple[str, float], ...]:

@@ -25,6 +25,8 @@ import argparse
 import json
 import platform
 import statistics
+import subprocess
+import tempfile
 import time
 import tracemalloc
 import warnings
@@ -106,9 +108,7 @@ def main() -> None:
     results |= one_pass(Case(50, scale * 2**16), rounds)
     results |= rank_histogram_speed(Case(50, scale * 2**17), rounds)
     results |= energy_score_speed(4 * scale, rounds)
-    results["out_of_core_over_decode"] = out_of_core_over_decode(arguments.quick)
-    results["memory_growth_16x"] = memory_growth_16x(arguments.quick)
-    results["plan_seconds"] = plan_seconds()
+    results |= out_of_core(arguments.quick)
     _print(results)
     arguments.json.write_text(json.dumps(results, indent=2) + "\n")
 
@@ -348,19 +348,14 @@ def _energy_by_definition(x: Array, y: Array) -> float:
     return float(distance - apart / (2 * len(x) * (len(x) - 1)))
 
 
-def out_of_core_over_decode(quick: bool) -> float | None:
-    """Evaluate a Zarr store larger than the cache, over reading and decoding it alone."""
-    return None
-
-
-def memory_growth_16x(quick: bool) -> float | None:
-    """Measure resident memory at 16 times the inits, leads, members over that at one time."""
-    return None
-
-
-def plan_seconds() -> float | None:
-    """Plan the evaluation of 730 initial times by 40 lead times."""
-    return None
+def out_of_core(quick: bool) -> Result:
+    """Evaluate stored forecasts in a process of its own: time, memory, planning."""
+    script = Path(__file__).with_name("out_of_core.py")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "results.json")
+        command = [sys.executable, str(script), "--json", str(path), *["--quick"] * quick]
+        subprocess.run(command, check=True)
+        return dict(json.loads(path.read_text()))
 
 
 @contextmanager

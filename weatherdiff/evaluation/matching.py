@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import dask
+import dask.array
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -40,9 +41,11 @@ SUM_DIMS = ("init_time", "lead_time")
 FORECAST_DIMS = (*SUM_DIMS, "number", *CELL_DIMS)
 ANALYSIS_DIMS = ("time", *CELL_DIMS)
 
-# Bytes of one channel's members that are in memory at once unless told otherwise: small enough
-# for a few threads on a laptop, large enough that reading dominates the overhead of a call.
-BLOCK_BYTES = 2**25
+# Bytes of one channel's members that are in memory at once, for each thread: large enough that
+# reading dominates the overhead of a call, and that some stored chunks fit whole, so that memory
+# follows the chunk and not the ensemble.
+BLOCK_BYTES = 2**24
+BLOCK_CHUNKS = 8
 # The kernels add up tiles of so many cells; parts that end with one add to the same bits.
 TILE = 128
 
@@ -103,25 +106,36 @@ class Match:
     def blocks(self) -> list[slice]:
         """Give initial times to score together: those that fit in a block, whole stored chunks."""
         frame = self._frame_bytes() * len(self.leads)
-        step = self.settings.block or self._chunked("init_time", BLOCK_BYTES // frame)
+        step = self.settings.block or self._chunked("init_time", self._block_bytes() // frame)
         total = len(self.inits)
         return [slice(i, min(i + step, total)) for i in range(0, total, step)]
 
     def tiles(self) -> list[tuple[slice, slice]]:
         """Give lead times and rows to read together, whole stored chunks if they fit."""
-        frame = self._frame_bytes()
-        leads = self._chunked("lead_time", BLOCK_BYTES // frame)
+        frame = self._frame_bytes() * len(self.inits)
+        fitting = self._block_bytes() / frame
+        leads = self._chunked("lead_time", int(fitting))
+        if leads > fitting:  # a chunk holds more leads than fit: it will be decoded again
+            leads = max(1, int(fitting))
         rows = len(self.grid.latitude)
-        if leads * frame > 4 * BLOCK_BYTES:  # members of many leads in one chunk: fewer rows
+        if fitting < 1 and not self.settings.fields:
             # Any split of the cells gives the same bits if it ends with a tile of the kernels.
             quantum = TILE // math.gcd(TILE, len(self.grid.longitude))
-            fitting = rows * BLOCK_BYTES // (leads * frame)
-            rows = min(rows, max(1, round(fitting / quantum)) * quantum)
+            rows = min(rows, max(1, int(rows * fitting) // quantum) * quantum)
         return [
             (lead, row)
             for lead in _slices(len(self.leads), leads)
             for row in _slices(len(self.grid.latitude), rows)
         ]
+
+    def _block_bytes(self) -> int:
+        """Size of what is read together."""
+        chunks = []
+        for channel in self.units:
+            field = self.forecasts[channel.name]
+            sizes = [min(_stored_chunk(field, str(d)), n) for d, n in field.sizes.items()]
+            chunks.append(math.prod(sizes) * field.dtype.itemsize)
+        return max(BLOCK_BYTES, BLOCK_CHUNKS * max(chunks))
 
     def _frame_bytes(self) -> int:
         """Size of the members of one channel at one lead time, of the widest ensemble."""
@@ -164,7 +178,12 @@ def load(field: xr.DataArray, dims: tuple[str, ...]) -> npt.NDArray[Any]:
     """Read values in an order of dimensions: what matches what has been settled before."""
     # In the thread that asks: the blocks are what runs in parallel.
     with dask.config.set(scheduler="synchronous"):
-        values = np.ascontiguousarray(field.transpose(*dims).values)
+        ordered = field.transpose(*dims)
+        if ordered.chunks is None:
+            values = np.ascontiguousarray(ordered.values)
+        else:  # chunk by chunk into its place, rather than all chunks and then their whole
+            values = np.empty(ordered.shape, ordered.dtype)
+            dask.array.store(ordered.data, values, lock=False)
     if values.dtype not in (np.float32, np.float64) or not values.dtype.isnative:
         values = values.astype(np.result_type(values.dtype.newbyteorder("="), np.float32))
     return values

@@ -77,6 +77,7 @@ def score_block(match: Match) -> xr.Dataset:
             }
             forecast = match.load_forecast(channel, leads, rows)
             accumulation.add(leads, rows, forecast, references)
+            del forecast, references  # before the next ones take their memory
     return accumulation.result()
 
 
