@@ -11,13 +11,13 @@ import pytest
 import xarray as xr
 
 from weatherdiff.errors import DimensionError, GridMismatchError, InputError, UnitsError
+from weatherdiff.evaluation.spectra import power_spectrum
 from weatherdiff.plotting import (
     plot_forecast_maps,
     plot_plume,
     plot_rank_histogram,
     plot_scores,
     plot_spectrum,
-    zonal_power,
 )
 from weatherdiff.plotting.geography import coastlines
 
@@ -80,6 +80,17 @@ def make_case(*, members=5, leads=(3, 6, 12), inits=1, units="Pa", masked=True, 
     return forecast, observation
 
 
+@pytest.fixture(scope="module")
+def pressure():
+    """Forecast, observation and their maps, for tests that change none of them."""
+    forecast, observation = make_case()
+    return (
+        forecast,
+        observation,
+        plot_forecast_maps(forecast, observation, variable="surface_pressure"),
+    )
+
+
 def make_scores(*, members=4, references=("climatology", "persistence")):
     dims = ("variable", "lead_time")
     rng = np.random.default_rng(1)
@@ -97,7 +108,7 @@ def make_scores(*, members=4, references=("climatology", "persistence")):
         "lead_time": np.array([3, 6, 12]) * HOUR,
         "rank": np.arange(members + 1),
     }
-    return xr.Dataset(data, coords, {"members": members})
+    return xr.Dataset(data, coords, {"members": members, "references": list(references)})
 
 
 def render(figure):
@@ -121,9 +132,8 @@ def line(axes, label):
 # Maps
 
 
-def test_maps_show_observation_members_mean_spread_and_error_in_customary_units():
-    forecast, observation = make_case()
-    figure = plot_forecast_maps(forecast, observation, variable="surface_pressure")
+def test_maps_show_observation_members_mean_spread_and_error_in_customary_units(pressure):
+    forecast, observation, figure = pressure
     members = forecast["surface_pressure"].values[0] / 100
     truth = observation["surface_pressure"].values[[9, 10, 12]] / 100
     mean = members.mean(axis=1)
@@ -145,9 +155,9 @@ def test_maps_show_observation_members_mean_spread_and_error_in_customary_units(
     render(figure)
 
 
-def test_maps_of_all_leads_share_one_scale_for_fields_one_for_spread_one_for_error():
-    figure = plot_forecast_maps(*make_case(), variable="surface_pressure")
-    limits = [[mesh_of(panel).get_clim() for panel in row] for row in panels_of(figure, 3, 6)]
+def test_maps_of_all_leads_share_one_scale_for_fields_one_for_spread_one_for_error(pressure):
+    panels = panels_of(pressure[2], 3, 6)
+    limits = [[mesh_of(panel).get_clim() for panel in row] for row in panels]
     assert limits[0] == limits[1] == limits[2]
     assert len(set(limits[0][:4])) == 1
     assert limits[0][4][0] == 0
@@ -155,7 +165,7 @@ def test_maps_of_all_leads_share_one_scale_for_fields_one_for_spread_one_for_err
 
 
 def test_one_absurd_cell_does_not_wash_out_the_scale():
-    forecast, observation = make_case()
+    forecast, observation = make_case(leads=(3,))
     figure = plot_forecast_maps(forecast, observation, variable="surface_pressure")
     forecast["surface_pressure"][0, 0, 0, 5, 5] = 1e9
     spoiled = plot_forecast_maps(forecast, observation, variable="surface_pressure")
@@ -163,8 +173,8 @@ def test_one_absurd_cell_does_not_wash_out_the_scale():
     assert np.ptp(after) < 1.5 * np.ptp(before)
 
 
-def test_maps_are_true_to_scale_at_their_middle_latitude():
-    figure = plot_forecast_maps(*make_case(), variable="surface_pressure")
+def test_maps_are_true_to_scale_at_their_middle_latitude(pressure):
+    figure = pressure[2]
     panel = figure.axes[0]
     width, height = panel.get_position().size * figure.get_size_inches()
     east, north = np.ptp(panel.get_xlim()), np.ptp(panel.get_ylim())
@@ -174,10 +184,10 @@ def test_maps_are_true_to_scale_at_their_middle_latitude():
 
 
 def test_masked_cells_and_missing_observations_stay_grey():
-    forecast, observation = make_case()
+    forecast, observation = make_case(leads=(3, 6))
     observation = observation.isel(time=[*range(10), *range(11, 24)])  # without the 6 h lead
     figure = plot_forecast_maps(forecast, observation, variable="surface_pressure")
-    panels = panels_of(figure, 3, 6)
+    panels = panels_of(figure, 2, 6)
     masked = [np.ma.getmaskarray(mesh_of(panel).get_array()) for panel in panels[:, 0]]
     assert masked[0][:3, :4].all()
     assert not masked[0][3:].any()
@@ -192,7 +202,7 @@ def test_the_edge_of_the_valid_cells_is_drawn_where_there_is_no_coastline(monkey
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.delenv("CARTOPY_DATA_DIR", raising=False)
     coastlines.cache_clear()
-    figure = plot_forecast_maps(*make_case(), variable="surface_pressure")
+    figure = plot_forecast_maps(*make_case(leads=(3,)), variable="surface_pressure")
     segments = np.concatenate([c.get_segments() for c in figure.axes[0].collections[1:]])
     within = segments[np.abs(segments[:, 0, 0]) < 180]
     # The sea fills rows 0-2 and columns 0-3: four sides of a cell above it, three beside it.
@@ -213,7 +223,7 @@ def test_a_stored_coastline_is_drawn_in_every_convention_of_longitude(monkeypatc
         writer.record("two parts of one shape")
     monkeypatch.setenv("CARTOPY_DATA_DIR", str(tmp_path))
     coastlines.cache_clear()
-    forecast, observation = make_case()
+    forecast, observation = make_case(leads=(3,))
     eastern = [data.assign_coords(longitude=UK_LONGITUDE + 360) for data in (forecast, observation)]
     try:
         for datasets, west in (((forecast, observation), -5.0), (eastern, 355.0)):
@@ -231,7 +241,8 @@ def test_a_stored_coastline_is_drawn_in_every_convention_of_longitude(monkeypatc
 
 
 def test_a_single_member_has_an_error_but_neither_mean_nor_spread():
-    figure = plot_forecast_maps(*make_case(members=1), variable="surface_pressure")
+    case = make_case(members=1, leads=(3,))
+    figure = plot_forecast_maps(*case, variable="surface_pressure")
     titles = [panel.get_title() for panel in figure.axes[:3]]
     assert titles == ["observation", "member 0", "member 0 minus obs."]
     render(figure)
@@ -246,7 +257,7 @@ def test_a_levelled_channel_is_drawn_from_its_own_level():
 
 
 def test_latitude_order_does_not_change_the_map():
-    forecast, observation = make_case()
+    forecast, observation = make_case(leads=(3,))
     flipped = forecast.isel(latitude=slice(None, None, -1))
     maps = [
         plot_forecast_maps(data, observation, variable="surface_pressure").axes[4]
@@ -269,7 +280,7 @@ def test_a_field_without_any_range_can_be_drawn():
     sun = "surface_downwelling_shortwave_flux"
     forecast = (0 * forecast[["surface_pressure"]]).rename(surface_pressure=sun)
     observation = (0 * observation[["surface_pressure"]]).rename(surface_pressure=sun)
-    render(plot_forecast_maps(forecast, observation, variable=sun))
+    plot_forecast_maps(forecast, observation, variable=sun)
     geopotential = {sun: "geopotential"}
     figure = plot_forecast_maps(
         forecast.rename(geopotential), observation.rename(geopotential), variable="geopotential"
@@ -426,7 +437,9 @@ def test_score_axes_hold_what_they_are_to_be_judged_by():
 def test_scores_without_references_or_with_a_gap_can_be_drawn():
     scores = make_scores(references=())
     scores["crps"][0, 1] = np.nan
-    render(plot_scores(scores.drop_vars("units"), variable="surface_pressure"))
+    figure = plot_scores(scores.drop_vars("units"), variable="surface_pressure")
+    assert np.isnan(line(figure.axes[0], "ensemble").get_ydata()[1])
+    render(figure)
 
 
 def test_scores_of_an_unknown_variable_are_refused():
@@ -471,50 +484,6 @@ def test_scores_without_ranks_have_no_rank_histogram():
 # Spectra
 
 
-def field(values, longitude, latitude=(40.0, 50.0, 60.0)):
-    latitude = np.asarray(latitude)
-    coords = {"latitude": latitude, "longitude": longitude}
-    return xr.DataArray(values, coords, ("latitude", "longitude"))
-
-
-@pytest.mark.parametrize("size", [15, 16])
-def test_global_powers_add_up_to_the_zonal_variance(size):
-    longitude = np.arange(size) * 360 / size
-    values = np.random.default_rng(3).normal(5e4, 100, (3, size))
-    edges = np.sin(np.deg2rad([35, 45, 55, 65]))
-    variance = np.average(values.var(axis=1), weights=np.diff(edges))
-    power = zonal_power(field(values, longitude))
-    assert float(power.sum()) == pytest.approx(variance)
-    rolled = zonal_power(field(np.roll(values, 5, axis=1), longitude))
-    np.testing.assert_allclose(power, rolled)
-
-
-def test_a_regional_trend_has_no_power_and_a_wave_has_it_at_its_own_number():
-    longitude = np.linspace(0, 31, 32)
-    trend = np.tile(3 * longitude, (3, 1))
-    np.testing.assert_allclose(zonal_power(field(trend, longitude)), 0, atol=1e-20)
-    wave = np.tile(2 * np.cos(2 * np.pi * 6 * longitude / 32), (3, 1))
-    power = zonal_power(field(wave + trend, longitude))
-    assert power["wavenumber"][power.values.argmax()] == 6
-    assert float(power.sum()) == pytest.approx(2.0, rel=0.01)
-
-
-def test_the_taper_keeps_the_variance_of_noise():
-    longitude = np.linspace(0, 31, 32)
-    values = np.random.default_rng(4).normal(size=(2000, 3, 32))
-    noise = field(values[0], longitude).expand_dims(sample=2000).copy(data=values)
-    assert float(zonal_power(noise).sum("wavenumber").mean()) == pytest.approx(1, abs=0.1)
-
-
-@pytest.mark.parametrize("longitude", [np.array([0.0, 1.0, 3.0, 4.0]), np.arange(4.0)])
-def test_gaps_in_the_field_or_the_grid_have_no_spectrum(longitude):
-    values = np.ones((3, 4))
-    if longitude[2] == 2:
-        values[1, 1] = np.nan
-    with pytest.raises(InputError, match=r"evenly spaced|missing cells"):
-        zonal_power(field(values, longitude))
-
-
 def test_spectra_compare_members_and_mean_with_the_observations_of_all_init_times():
     forecast, observation = make_case(masked=False, leads=(3, 6), inits=2)
     observed = observation["surface_pressure"]
@@ -528,7 +497,7 @@ def test_spectra_compare_members_and_mean_with_the_observations_of_all_init_time
     ratios = figure.axes[2]
     for drawn, factor in zip(ratios.get_lines(), (1, 4, 4), strict=True):
         np.testing.assert_allclose(drawn.get_ydata(), factor, rtol=1e-3)
-    powers = [zonal_power(observed.isel(time=8 + init + 1)).values / 100**2 for init in range(2)]
+    powers = [power_spectrum(observed.isel(time=8 + init + 1)).values / 100**2 for init in range(2)]
     shown = line(figure.axes[0], "observation").get_ydata()
     np.testing.assert_allclose(shown, np.mean(powers, axis=0))
     render(figure)
@@ -556,11 +525,16 @@ def test_spectra_of_masked_fields_or_unobserved_times_are_refused():
 def test_drawing_touches_neither_pyplot_nor_torch_and_reads_no_projection_library():
     code = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = [{str(Path(__file__).parent / "plotting")!r}, {str(Path(__file__).parent)!r}]
+from conftest import rich_comparison, rich_scores
 from test_plotting import make_case
-from weatherdiff.plotting import plot_forecast_maps
+from weatherdiff.plotting import *
 assert "matplotlib" not in sys.modules, "not lazy"
 plot_forecast_maps(*make_case(leads=(3,)), variable="surface_pressure")
+scores = rich_scores(leads=(6,))
+plot_scorecard(rich_comparison())
+plot_reliability(scores, variable="2m_temperature", event="above_p90")
+plot_score_maps(scores, variable="2m_temperature")
 print(*set(sys.modules).intersection(["matplotlib.pyplot", "torch", "cartopy", "pyproj"]))
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -90,7 +90,8 @@ def make_scores(*, skill=0.2, ratio=1.0, labels=LABELS, leads=(6, 12), inits=())
         "lead_time": np.array(leads) * HOUR,
     }
     attrs = {"members": 4, "inits": 3, "period": "2018-06-11T00:00:00/2018-06-11T12:00:00"}
-    return xr.Dataset(data, coords, attrs | {"estimator": "fair"})
+    attrs |= {"estimator": "fair", "references": ["climatology", "persistence"]}
+    return xr.Dataset(data, coords, attrs)
 
 
 def with_single_crps(scores, init_time, crps):
@@ -153,6 +154,12 @@ def written(tmp_path_factory):
     return path, path.read_text(encoding="utf-8")
 
 
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Leave the layout and drawing of pictures away, where it is not they that matter."""
+    monkeypatch.setattr("weatherdiff.report.exhibits.picture", lambda figure, **_: "")
+
+
 # The file
 
 
@@ -184,13 +191,13 @@ def test_the_page_says_what_it_shows(written):
     assert "2 m temperature" in text
     assert "geopotential 500" in text
     assert "training days at the same hour" in text
-    assert "a zonal spectrum needs a field without missing cells" in text
+    assert "a spectrum needs a field without missing cells." in text
     assert "Cell with the warmest forecast of 2 m temperature" in text
 
 
 def test_equal_inputs_give_equal_bytes_and_nothing_is_left_beside_the_page(tmp_path):
     forecasts, observations = make_data(leads=(6,))
-    scores = make_scores(labels=LABELS[:1], leads=(6,))
+    scores = make_scores(labels=LABELS[:1], leads=(6,)).drop_vars("rank_histogram")
     path = tmp_path / "report.html"
     pages = []
     for _ in range(2):
@@ -206,6 +213,7 @@ def test_equal_inputs_give_equal_bytes_and_nothing_is_left_beside_the_page(tmp_p
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.deep
 def test_noisy_global_fields_keep_the_page_small(tmp_path):
     rng = np.random.default_rng(0)
     grid = {"latitude": np.linspace(-87.5, 87.5, 36), "longitude": np.arange(0, 360, 5.0)}
@@ -231,9 +239,10 @@ def test_noisy_global_fields_keep_the_page_small(tmp_path):
     )
     # Four variables with three plumes each, of 120 kB, stay below 5 MB.
     assert 4 * (path.stat().st_size + 3 * 120e3) < 5e6
-    assert "Zonal power spectra of 2 m temperature" in path.read_text(encoding="utf-8")
+    assert "Power spectra of 2 m temperature" in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_failure_to_write_leaves_what_was_there(tmp_path):
     forecasts, observations = make_data(leads=(6,))
     target = tmp_path / "report.html"
@@ -251,6 +260,7 @@ def test_a_failure_to_write_leaves_what_was_there(tmp_path):
     assert (target / "precious").exists()
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_only_the_forecast_shown_and_eight_for_the_spectra_are_read(tmp_path):
     forecasts, observations = make_data(inits=18, leads=(6,), members=2, masked=False)
     read = set()
@@ -287,6 +297,7 @@ def test_data_that_do_not_match_the_scores_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_place_without_data_and_times_without_observation_become_sentences(tmp_path):
     forecasts, observations = make_data(leads=(6,), inits=1)
     valid = forecasts["init_time"].values[0] + 6 * HOUR

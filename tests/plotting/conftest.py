@@ -1,6 +1,7 @@
 """Scores and comparisons with everything that can be drawn, made from simulated ensembles."""
 
 import io
+from html import escape
 
 import numpy as np
 import pytest
@@ -54,6 +55,7 @@ def rich_scores(
         "coverage": np.ones(size.shape),
         "energy_score": near(0.7 * size),
         "energy_score_climatology": near(0.8 * size[..., -1:] + 0 * size),
+        "energy_skill_climatology": near(0.2 + 0 * size),
         "variogram_score": near(size**2),
     }
     data["crps_resolution"] = data["crps_reliability"] + data["crps_uncertainty"] - crps
@@ -76,6 +78,13 @@ def rich_scores(
     scores["crps_by_scale_climatology"] = scores["crps_climatology"] * xr.DataArray(
         (scale_of / 100) ** -0.15, {"scale": scores["scale"]}, "scale"
     )
+    scores["crpss_by_scale_climatology"] = (
+        1 - scores["crps_by_scale"] / scores["crps_by_scale_climatology"]
+    )
+    joint = scores["energy_score"].isel(lead_time=-1, drop=True)
+    scores["energy_score_lead_time"] = 1.5 * joint
+    scores["energy_score_lead_time_climatology"] = 2 * joint
+    scores["energy_skill_lead_time_climatology"] = 0.25 + 0 * joint
     scores = scores.merge(_events(scores["crps"], growth, members, rng))
     scores = scores.merge(_powers(variables, len(leads), growth, scale, units))
     scores = scores.merge(_maps(variables, size.reshape(-1, *size.shape[-2:])[0], members, rng))
@@ -105,8 +114,18 @@ def _events(like, growth, members, rng, cases=4000):
             count[(*position, event)] = np.bincount(inside, weight, members + 1)
             occurred[(*position, event)] = np.bincount(inside, weight * happened, members + 1)
     dims = (*like.dims, "event", "count")
+    base_rate = occurred.sum(axis=-1) / count.sum(axis=-1)
+    windows = np.array([1, 3, 5, 9])
+    of_grid = base_rate.reshape(-1, *base_rate.shape[-3:])[0]
+    skill = 1 - (1 - of_grid[..., None]) * growth[:, None, None] / windows**0.5
     return xr.Dataset(
-        {"event_count": (dims, count), "event_occurred": (dims, occurred)}, {"event": events}
+        {
+            "event_count": (dims, count),
+            "event_occurred": (dims, occurred),
+            "base_rate": (dims[:-1], base_rate),
+            "fractions_skill_score": (("variable", "lead_time", "event", "window"), skill),
+        },
+        {"event": events, "window": windows},
     )
 
 
@@ -188,6 +207,21 @@ def _rich_scores():
 @pytest.fixture(scope="session", name="rich_comparison")
 def _rich_comparison():
     return rich_comparison
+
+
+@pytest.fixture(scope="module")
+def unrendered():
+    """Leave the layout and drawing of a page's pictures away; the pictures' own tests have them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("weatherdiff.report.exhibits.picture", _placeholder)
+        yield
+
+
+def _placeholder(figure, *, alt, caption=""):
+    assert figure.axes
+    return (
+        f'<figure><img src="data:image/png;base64," alt="{escape(alt)}">{escape(caption)}</figure>'
+    )
 
 
 @pytest.fixture(scope="session")

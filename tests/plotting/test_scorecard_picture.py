@@ -115,10 +115,10 @@ def test_regions_and_events_are_panels(rich_comparison):
     comparison = comparison.expand_dims(event=["above_p90", "below_p10"], axis=-1)
     titles = [panel.get_title() for panel in plot_scorecard(comparison).axes[:4]]
     assert titles == [
-        "all, above p90",
-        "all, below p10",
-        "tropics, above p90",
-        "tropics, below p10",
+        "all, above the 90th percentile",
+        "all, below the 10th percentile",
+        "tropics, above the 90th percentile",
+        "tropics, below the 10th percentile",
     ]
     np.testing.assert_allclose(
         mesh_of(plot_scorecard(comparison).axes[2]).get_array(),

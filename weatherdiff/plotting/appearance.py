@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,11 @@ __all__ = [
     "lead_labels",
     "line_colors",
     "map_step",
+    "shown_units",
     "title_of",
 ]
+
+T = TypeVar("T", bound=Any)
 
 # Okabe and Ito's palette: distinguishable with any colour vision.
 COLORS = {
@@ -37,6 +40,9 @@ COLORS = {
     "observation": "#000000",
     "climatology": "#7F7F7F",
     "persistence": "#D55E00",
+    "smooth_climatology": "#56B4E9",
+    "analogs": "#E69F00",
+    "linear_inverse_model": "#009E73",
     "mean": "#009E73",
     "other": "#CC79A7",
     "masked": "#D9D9D9",
@@ -79,10 +85,16 @@ def line_colors(count: int, *, ordered: bool) -> list[str]:
 
 @dataclass(frozen=True)
 class DisplayUnits:
-    """The unit a reader expects: shown value = stored value times ``factor``."""
+    """The unit a reader expects: shown value = stored value times ``factor``, plus ``offset``."""
 
     label: str
     factor: float
+    offset: float = 0.0
+
+    def value_of(self, stored: T) -> T:
+        """Shown value of a stored one, of a number or an array."""
+        scaled = stored if self.factor == 1 else stored * self.factor
+        return scaled if self.offset == 0 else scaled + self.offset
 
     def axis_label(self, quantity: str) -> str:
         """``quantity [unit]``, or the quantity alone where the unit is unknown."""
@@ -107,7 +119,7 @@ def display_units(units: str | None) -> DisplayUnits:
     Examples
     --------
     >>> display_units("Pa")
-    DisplayUnits(label='hPa', factor=0.01)
+    DisplayUnits(label='hPa', factor=0.01, offset=0.0)
     >>> display_units("W m**-2").label
     'W m⁻²'
     """
@@ -119,6 +131,24 @@ def display_units(units: str | None) -> DisplayUnits:
         units or "",
     )
     return DisplayUnits(text, 1.0)
+
+
+def shown_units(units: str | None, label: str) -> DisplayUnits:
+    """Customary unit of a channel's values: degrees Celsius for temperatures, else as above.
+
+    Differences, errors and scores stay in the unit of :func:`display_units`.
+
+    Examples
+    --------
+    >>> shown_units("K", "2m_temperature").value_of(298.15)
+    25.0
+    >>> shown_units("K", "potential_temperature_850").label
+    'K'
+    """
+    words = label.lower()
+    if units == "K" and "potential" not in words and ("temperature" in words or "dew" in words):
+        return DisplayUnits("°C", 1.0, -273.15)
+    return display_units(units)
 
 
 def title_of(label: str) -> str:

@@ -17,8 +17,15 @@ from weatherdiff.plotting.appearance import (
     line_colors,
     title_of,
 )
-from weatherdiff.plotting.scores import reference_names
-from weatherdiff.plotting.selection import hours, known, of_variable, one_stratum, strata
+from weatherdiff.plotting.frame import put_legend, put_title
+from weatherdiff.plotting.selection import (
+    hours,
+    known,
+    of_variable,
+    one_stratum,
+    reference_names,
+    strata,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +69,11 @@ def plot_scores_by(scores: xr.Dataset, *, variable: str, by: str = "region") -> 
 
     panels = {"crps": ("CRPS (lower is better)", units.axis_label("CRPS"), units.factor)}
     for name in references[:1]:
-        panels[f"crpss_{name}"] = (f"CRPS skill against {name}", "1 - CRPS / reference", 1.0)
+        panels[f"crpss_{name}"] = (
+            f"CRPS skill against {title_of(name)}",
+            "1 - CRPS / reference",
+            1.0,
+        )
     panels["spread_skill_ratio"] = ("Spread-skill ratio", "spread / RMSE", 1.0)
     if "bias" in scores:
         panels["bias"] = ("Bias of the mean", units.axis_label("bias"), units.factor)
@@ -90,16 +101,6 @@ def plot_scores_by(scores: xr.Dataset, *, variable: str, by: str = "region") -> 
         panel.set_ylabel(label)
     for panel in axes[len(panels) :]:
         panel.set_axis_off()
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower left",
-        ncols=int(np.clip(110 // max(map(len, names)), 1, 8)),
-        frameon=False,
-        fontsize=9,
-    )
-    figure.suptitle(
-        f"{title_of(variable).capitalize()}{where}: by {title_of(by)}", x=0.01, ha="left"
-    )
+    put_legend(figure, axes[0])
+    put_title(figure, f"{title_of(variable).capitalize()}{where}: by {title_of(by)}")
     return figure

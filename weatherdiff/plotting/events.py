@@ -9,7 +9,9 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.errors import InputError
-from weatherdiff.plotting.appearance import COLORS, lead_labels, line_colors, title_of
+from weatherdiff.plotting.appearance import COLORS, lead_labels, line_colors
+from weatherdiff.plotting.event_names import event_title
+from weatherdiff.plotting.frame import put_title
 from weatherdiff.plotting.selection import hours, of_variable, one_stratum, pick_leads
 from weatherdiff.plotting.sums import with_pooled_sums
 
@@ -45,11 +47,11 @@ def plot_reliability(
 
     Above, how often the event occurred when it had each probability: circles as counted, large
     for probabilities often given; the line made to increase by isotonic regression, which needs no
-    bins. Reliable probabilities lie on the
-    diagonal. Dotted lines are the base rate; a forecast that always gives it is their crossing. In
-    the shaded area a probability improves the Brier score on that forecast; its edge is the line
-    of no skill. Written into the panel are the two parts of the Brier score that the forecast can
-    change. Below, how often each probability was given.
+    bins. Reliable probabilities lie on the diagonal. Dotted lines are the base rate; a forecast
+    that always gives it is their crossing. In the shaded area a probability improves the Brier
+    score on that forecast; its edge is the line of no skill. Written into the panel are the two
+    parts of the Brier score that the forecast can change. Below, how often each probability was
+    given.
 
     Parameters
     ----------
@@ -94,7 +96,7 @@ def plot_reliability(
     axes[1, 0].set_ylim(1e-4, 1)
     axes[1, 0].set_yticks([1e-4, 1e-2, 1], ["0.0001", "0.01", "1"])
     axes[1, 0].minorticks_off()
-    figure.suptitle(_title(variable, event, where, "reliability"), x=0.01, ha="left")
+    put_title(figure, _title(tables, variable, event, where, "reliability"))
     return figure
 
 
@@ -149,7 +151,7 @@ def plot_roc(
     axes.set_xlabel("false-alarm rate")
     axes.set_ylabel("hit rate")
     axes.legend(loc="lower right", frameon=False, fontsize=9)
-    figure.suptitle(_title(variable, event, where, "ROC"), x=0.01, ha="left")
+    put_title(figure, _title(tables, variable, event, where, "ROC"))
     return figure
 
 
@@ -203,7 +205,7 @@ def plot_economic_value(
     axes.set_xlabel("cost / loss")
     axes.set_ylabel("relative value")
     axes.legend(frameon=False, fontsize=9)
-    figure.suptitle(_title(variable, event, where, "economic value"), x=0.01, ha="left")
+    put_title(figure, _title(tables, variable, event, where, "economic value"))
     return figure
 
 
@@ -237,10 +239,10 @@ def _leads(tables: xr.Dataset) -> list[tuple[xr.Dataset, str, str]]:
     ]
 
 
-def _title(variable: str, event: str, where: str, what: str) -> str:
-    name = title_of(variable).capitalize()
-    words = event.removeprefix(variable)
-    return f"{name} {title_of(words)}{where}: {what}" if words else f"{name}{where}: {what}"
+def _title(tables: xr.Dataset, variable: str, event: str, where: str, what: str) -> str:
+    units = str(tables["units"].values) if "units" in tables.coords else None
+    name = event_title(event, variable=variable, units=units)
+    return f"{name[:1].upper()}{name[1:]}{where}: {what}"
 
 
 def _draw_reliability(diagram: Axes, use: Axes, table: xr.Dataset) -> None:
@@ -280,6 +282,7 @@ def _draw_reliability(diagram: Axes, use: Axes, table: xr.Dataset) -> None:
         va="top",
         fontsize=8,
         linespacing=1.3,
+        bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},
     )
     diagram.set_xlim(-0.03, 1.03)
     diagram.set_ylim(-0.03, 1.03)

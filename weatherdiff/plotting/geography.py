@@ -106,7 +106,7 @@ def finish_maps(
 
     outline = coastlines(float(np.ptp(edges[0]))) or _outline(valid, edges)
     for panel, text in zip(axes[:, 0], rows, strict=True):
-        panel.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=9)
+        panel.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
     for panel in axes.flat:
         # Two seams to the west and east cover every convention of longitude.
         for shift in (-360, 0, 360):

@@ -17,8 +17,10 @@ from weatherdiff.plotting.appearance import (
     field_style,
     format_time,
     lead_labels,
+    shown_units,
     title_of,
 )
+from weatherdiff.plotting.frame import put_title
 from weatherdiff.plotting.geography import (
     Edges,
     bar_axes,
@@ -94,8 +96,9 @@ def plot_forecast_maps(
     members = single_init(members)
     members = members.sel(lead_time=pick_leads(members, lead_times))
     grid = Grid.from_dataset(members)
-    units = display_units(members.attrs.get("units"))
-    fields = _fields(members, truth) * units.factor
+    stored = members.attrs.get("units")
+    fields = _fields(members, truth)
+    units = dict.fromkeys(_SCALES, display_units(stored)) | {"field": shown_units(stored, variable)}
 
     edges = cell_edges(grid)
     figure, axes = map_panels(fields.sizes["lead_time"], len(fields), edges)
@@ -109,16 +112,17 @@ def plot_forecast_maps(
         if not group:
             continue
         style, quantity = styles[scale]
+        group = group.map(units[scale].value_of)
         columns = [list(fields).index(name) for name in group]
         mesh = _draw(axes[:, columns], edges, grid, group, style)
         bar = figure.colorbar(
             mesh,
             cax=bar_axes(figure, axes[-1, columns]),
             orientation="horizontal",
-            label=units.axis_label(quantity),
+            label=units[scale].axis_label(quantity),
             extend="max" if style.anchor == "zero" else "both",
         )
-        bar.ax.locator_params(nbins=4)
+        bar.ax.locator_params(nbins=4 if len(columns) == 1 else 7)
         bar.ax.tick_params(labelsize=8)
 
     for panel, name in zip(axes[0], fields, strict=True):
@@ -128,12 +132,11 @@ def plot_forecast_maps(
     valid = np.isfinite(shown).any(axis=(0, 1))
     finish_maps(axes, edges, valid=valid, rows=_row_labels(fields))
     height = figure.get_figheight()
-    figure.suptitle(
+    put_title(
+        figure,
         f"{title_of(variable).capitalize()}, forecast from "
         f"{format_time(members['init_time'].values)}",
-        x=0.01,
         y=1 - 0.1 / height,
-        ha="left",
     )
     return figure
 

@@ -13,8 +13,8 @@ from weatherdiff.plotting.appearance import (
     COLORS,
     degrees_east,
     degrees_north,
-    display_units,
     format_time,
+    shown_units,
     title_of,
 )
 from weatherdiff.plotting.selection import forecast_and_observation, nearest_cell, single_init
@@ -73,8 +73,8 @@ def plot_plume(
     cell = {"latitude": row, "longitude": column}
     place = f"{degrees_north(grid.latitude[row])} {degrees_east(grid.longitude[column])}"
 
-    units = display_units(members.attrs.get("units"))
-    values = members.isel(cell).values * units.factor
+    units = shown_units(members.attrs.get("units"), variable)
+    values = units.value_of(members.isel(cell).values)
     if not np.isfinite(values).any():
         raise InputError(f"the forecast of {variable} has no valid value at {place}.")
     init = members["init_time"].values
@@ -112,7 +112,7 @@ def plot_plume(
     )
     axes.plot(
         truth["time"].values,
-        truth.values * units.factor,
+        units.value_of(truth.values),
         color=COLORS["observation"],
         linewidth=1.3,
         marker=".",

@@ -16,6 +16,7 @@ from weatherdiff.plotting.appearance import (
     lead_labels,
     title_of,
 )
+from weatherdiff.plotting.frame import put_legend, put_title
 from weatherdiff.plotting.selection import hours, of_variable, one_stratum, pick_leads
 
 if TYPE_CHECKING:
@@ -72,23 +73,22 @@ def plot_power(
     power = power.dropna("wavenumber", how="all")
     if not (power["observation"] > 0).any():
         raise InputError(f"the scores hold no spectra of {variable}.")
-    title = f"{title_of(variable).capitalize()}{where}: power"
-    waves = power["wavenumber"].attrs.get("units", "1")
-    xlabel = "wavenumber" if waves == "1" else f"wavenumber [{waves}]"
-    return draw_power(power, units=units, xlabel=xlabel, title=title)
+    title = f"{title_of(variable).capitalize()}{where}: power spectrum"
+    return draw_power(power, units=units, title=title)
 
 
-def draw_power(power: xr.Dataset, *, units: DisplayUnits, xlabel: str, title: str) -> Figure:
+def draw_power(power: xr.Dataset, *, units: DisplayUnits, title: str) -> Figure:
     """Draw powers, and below them their ratio to the observed one, a column for each lead time.
 
     Parameters
     ----------
     power : (lead_time, wavenumber)
-        ``observation``, ``members`` and ``ensemble mean``, in the square of ``units``.
+        ``observation``, ``members`` and ``ensemble mean``, in the square of ``units``. The
+        attributes of ``wavenumber`` name the axis.
     units : DisplayUnits
         Of the variable, for the label alone.
-    xlabel, title : str
-        What the wavenumber counts, and what is drawn.
+    title : str
+        What is drawn.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, StrMethodFormatter
@@ -97,6 +97,10 @@ def draw_power(power: xr.Dataset, *, units: DisplayUnits, xlabel: str, title: st
     figure = Figure(figsize=(2.6 * count + 0.6, 4.6), layout="constrained")
     axes = figure.subplots(2, count, sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2))
     labels = lead_labels(hours(power["lead_time"].values))
+    waves = {"long_name": "wavenumber", "units": "1"} | power["wavenumber"].attrs
+    xlabel = waves["long_name"]
+    if waves["units"] != "1":
+        xlabel = display_units(waves["units"]).axis_label(xlabel)
     for index, (top, bottom) in enumerate(axes.T):
         at_lead = power.isel(lead_time=index)
         wavenumber = at_lead["wavenumber"]
@@ -118,6 +122,6 @@ def draw_power(power: xr.Dataset, *, units: DisplayUnits, xlabel: str, title: st
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes[0, 0].set_ylabel(f"power [{units.squared}]" if units.label else "power")
     axes[1, 0].set_ylabel("ratio to observation")
-    figure.suptitle(title, x=0.01, ha="left")
-    figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=9)
+    put_title(figure, title)
+    put_legend(figure, axes[0, 0])
     return figure

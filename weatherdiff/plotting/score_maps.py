@@ -18,18 +18,26 @@ from weatherdiff.plotting.appearance import (
     lead_labels,
     title_of,
 )
+from weatherdiff.plotting.frame import put_title
 from weatherdiff.plotting.geography import bar_axes, cell_edges, finish_maps, map_panels
-from weatherdiff.plotting.selection import hours, of_variable, one_stratum, pick_leads
+from weatherdiff.plotting.selection import (
+    hours,
+    of_variable,
+    one_stratum,
+    pick_leads,
+    reference_names,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["plot_score_maps"]
 
-# Skill beyond this is not told apart: small denominators make any number.
-_SKILL_END = 0.5
+# Skill beyond the end of its scale is not told apart: small denominators make any number. The first
+# end that leaves out few cells is taken.
+_SKILL_ENDS = (0.5, 1.0)
 # More references than this do not fit beside each other.
-_MOST_REFERENCES = 2
+_MOST_REFERENCES = 3
 
 
 def plot_score_maps(
@@ -41,7 +49,7 @@ def plot_score_maps(
     """Draw maps of the CRPS, its skill, bias and spread-skill ratio, a row for each lead time.
 
     Means over the initial times, cell by cell: with few of them, a single cell says little. Cells
-    without an observation or forecast are grey. The first two references are drawn.
+    without an observation or forecast are grey. The first three references are drawn.
 
     Parameters
     ----------
@@ -68,6 +76,7 @@ def plot_score_maps(
     edges = cell_edges(grid)
     figure, axes = map_panels(fields.sizes["lead_time"], len(fields), edges)
     skill = [str(name) for name in fields if str(name).startswith("skill")]
+    end = _end(fields[skill])
     for column, (name, field) in enumerate(fields.items()):
         values = field.transpose("lead_time", "latitude", "longitude").values
         bar: dict[str, Any] = {"extend": "both"}
@@ -81,9 +90,10 @@ def plot_score_maps(
             norm = Normalize(*FieldStyle(colormap, "symmetric").limits(values))
             bar["label"] = units.axis_label("bias")
         elif name in skill:
-            title, colormap = f"skill against\n{str(name).removeprefix('skill_')}", "RdBu"
-            norm = Normalize(-_SKILL_END, _SKILL_END)
-            bar |= {"label": "CRPS skill, blue: better", "ticks": [-_SKILL_END, 0, _SKILL_END]}
+            against = title_of(str(name).removeprefix("skill_"))
+            title, colormap = f"skill against\n{against}", "RdBu"
+            norm = Normalize(-end, end)
+            bar |= {"label": "CRPS skill, blue: better", "ticks": [-end, 0, end]}
         else:
             title, colormap = "spread-skill ratio", "BrBG"
             norm = LogNorm(0.5, 2)
@@ -107,8 +117,16 @@ def plot_score_maps(
     finish_maps(axes, edges, valid=valid, rows=labels)
     height = figure.get_figheight()
     title = f"{title_of(variable).capitalize()}: scores on the map"
-    figure.suptitle(title, x=0.01, y=1 - 0.1 / height, ha="left")
+    put_title(figure, title, y=1 - 0.1 / height)
     return figure
+
+
+def _end(skills: xr.Dataset) -> float:
+    """End of the colour scale of all skills."""
+    sizes = np.abs(skills.to_array().values) if skills else np.zeros(1)
+    sizes = sizes[np.isfinite(sizes)]
+    small, large = _SKILL_ENDS
+    return small if not sizes.size or (sizes > small).mean() < 0.1 else large
 
 
 def _fields(
@@ -133,8 +151,7 @@ def _fields(
         factor = dispersion_factor(str(estimator), int(members))
     crps = mean["over"] + mean["under"] - factor * mean["dispersion"]
     fields = {"crps": crps * units.factor}
-    references = [name.removeprefix("crps_") for name in mean if name.startswith("crps_")]
-    for name in references[:_MOST_REFERENCES]:
+    for name in reference_names(scores, "map_crps")[:_MOST_REFERENCES]:
         reference = mean[f"crps_{name}"]
         fields[f"skill_{name}"] = 1 - crps / reference.where(reference > 0)
     if "error" in mean:

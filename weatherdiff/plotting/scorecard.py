@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,8 @@ import xarray as xr
 
 from weatherdiff.errors import DimensionError, InputError
 from weatherdiff.plotting.appearance import COLORS, lead_labels, title_of
+from weatherdiff.plotting.event_names import event_title
+from weatherdiff.plotting.frame import put_title
 from weatherdiff.plotting.selection import hours, one_stratum
 
 if TYPE_CHECKING:
@@ -96,13 +100,12 @@ def plot_scorecard(comparison: xr.Dataset, *, title: str | None = None) -> Figur
     _bar(figure, mesh, end, unit, words)
     if "significant" in comparison:
         _explain(figure, comparison, unit)
-    figure.suptitle(
+    put_title(
+        figure,
         (title or "Relative difference of scores") + where,
         x=0.1 * unit[0],
         y=1 - 0.1 * unit[1],
-        ha="left",
         va="top",
-        fontsize=12,
     )
     return figure
 
@@ -115,8 +118,9 @@ def _panels(comparison: xr.Dataset) -> tuple[dict[str, xr.Dataset], str]:
     panels, where = {"": comparison[names]}, ""
     for dim in ("region", "event"):
         if dim in comparison.dims:
+            words = title_of if dim == "region" else _event_namer(comparison)
             panels = {
-                f"{name}, {title_of(str(value))}".removeprefix(", "): table.isel({dim: index})
+                f"{name}, {words(str(value))}".removeprefix(", "): table.isel({dim: index})
                 for name, table in panels.items()
                 for index, value in enumerate(comparison[dim].values)
             }
@@ -128,6 +132,15 @@ def _panels(comparison: xr.Dataset) -> tuple[dict[str, xr.Dataset], str]:
             )
         panels[name] = part.transpose("variable", "lead_time")
     return panels, where
+
+
+def _event_namer(comparison: xr.Dataset) -> Callable[[str], str]:
+    """Give what names events, with the threshold in the unit of its variable."""
+    units: dict[str, str] = {}
+    if "units" in comparison.coords:
+        names = comparison["variable"].values, comparison["units"].values
+        units = {str(name): str(unit) for name, unit in zip(*names, strict=True)}
+    return lambda event: event_title(event, units=units.get(re.split("[<>]", event)[0]))
 
 
 def _end(percent: npt.NDArray[np.float64]) -> float:

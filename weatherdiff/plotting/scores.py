@@ -19,17 +19,19 @@ from weatherdiff.plotting.appearance import (
     lead_labels,
     title_of,
 )
-from weatherdiff.plotting.selection import hours, of_variable, one_stratum, pick_leads
+from weatherdiff.plotting.frame import put_legend, put_title
+from weatherdiff.plotting.selection import (
+    hours,
+    of_variable,
+    one_stratum,
+    pick_leads,
+    reference_names,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot_rank_histogram", "plot_scores", "reference_names"]
-
-
-def reference_names(scores: xr.Dataset) -> list[str]:
-    """Names of the reference forecasts with a skill score, ``crpss_NAME``, in the dataset."""
-    return [str(name).removeprefix("crpss_") for name in scores if str(name).startswith("crpss_")]
+__all__ = ["plot_rank_histogram", "plot_scores"]
 
 
 def plot_scores(scores: xr.Dataset, *, variable: str, region: str | None = None) -> Figure:
@@ -72,13 +74,14 @@ def plot_scores(scores: xr.Dataset, *, variable: str, region: str | None = None)
     )
     skill.axhline(0, color="0.3", linewidth=0.8)
     for name in references:
-        color = color_of(name)
-        crps.plot(leads, scores[f"crps_{name}"] * units.factor, label=name, color=color, **style)
-        skill.plot(leads, scores[f"crpss_{name}"], label=f"against {name}", color=color, **style)
+        label, color = title_of(name), color_of(name)
+        crps.plot(leads, scores[f"crps_{name}"] * units.factor, label=label, color=color, **style)
+        label = f"against {label}"
+        skill.plot(leads, scores[f"crpss_{name}"], label=label, color=color, **style)
     crps.set_ylim(bottom=0)
     crps.set_title("CRPS (lower is better)", loc="left", fontsize=11)
     crps.set_ylabel(units.axis_label("CRPS"))
-    skill.set_title("CRPS skill score (above 0 beats the reference)", loc="left", fontsize=11)
+    skill.set_title("CRPS skill against each (above 0 beats it)", loc="left", fontsize=11)
     skill.set_ylabel("1 - CRPS / reference")
 
     error.plot(
@@ -107,10 +110,10 @@ def plot_scores(scores: xr.Dataset, *, variable: str, region: str | None = None)
     include(ratio, 0.5, 1.5)
     ratio.set_title("Spread-skill ratio (below 1: too confident)", loc="left", fontsize=11)
     ratio.set_ylabel("spread / RMSE")
-    for axes in (crps, skill, error, ratio):
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=9)
-    figure.suptitle(f"{title_of(variable).capitalize()}{where}", x=0.01, ha="left")
+    for axes in (error, ratio):
+        axes.legend(frameon=False, fontsize=9)
+    put_legend(figure, crps)
+    put_title(figure, f"{title_of(variable).capitalize()}{where}")
     return figure
 
 
@@ -178,7 +181,7 @@ def plot_rank_histogram(
         panel.set_xlim(-0.6, ranks.size - 0.4)
     include(panels[0], 0, 2 * uniform)
     panels[0].set_ylabel("relative frequency")
-    figure.suptitle(f"{title_of(variable).capitalize()}{where}: rank histogram", x=0.01, ha="left")
+    put_title(figure, f"{title_of(variable).capitalize()}{where}: rank histogram")
     return figure
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "of_variable",
     "one_stratum",
     "pick_leads",
+    "reference_names",
     "single_init",
     "strata",
 ]
@@ -137,6 +138,27 @@ def of_variable(scores: xr.Dataset, variable: str) -> xr.Dataset:
     if variable not in labels:
         raise InputError(f"no scores of {variable!r}, only of {', '.join(labels)}.")
     return scores.isel(variable=labels.index(variable))
+
+
+def reference_names(scores: xr.Dataset, score: str = "crpss") -> list[str]:
+    """Names of the reference forecasts with a score of theirs, ``SCORE_NAME``, in the dataset.
+
+    Parameters
+    ----------
+    scores : xr.Dataset
+        With the attribute ``references``; without it there are none.
+    score : str
+        Without the reference's name.
+
+    Examples
+    --------
+    >>> scores = xr.Dataset({"crpss_x": 0.1, "crpss_by_scale_x": 0.2}, attrs={"references": ["x"]})
+    >>> reference_names(scores), reference_names(scores, "energy_score")
+    (['x'], [])
+    """
+    # NetCDF gives a list of one as a string.
+    names = [str(name) for name in np.atleast_1d(scores.attrs.get("references", []))]
+    return [name for name in names if f"{score}_{name}" in scores]
 
 
 def strata(scores: xr.Dataset) -> list[str]:

@@ -10,6 +10,7 @@ from weatherdiff.plotting import (
     plot_crps_by_scale,
     plot_crps_parts,
     plot_economic_value,
+    plot_fractions_skill,
     plot_joint_scores,
     plot_power,
     plot_rank_histogram,
@@ -20,10 +21,12 @@ from weatherdiff.plotting import (
     plot_scores_by,
 )
 from weatherdiff.plotting.appearance import title_of
+from weatherdiff.plotting.event_names import event_title
 from weatherdiff.plotting.events import event_labels
-from weatherdiff.plotting.parts import JOINT_SCORES
+from weatherdiff.plotting.neighbourhoods import fractions_events
 from weatherdiff.plotting.power import STORED_POWERS
 from weatherdiff.plotting.selection import strata
+from weatherdiff.plotting.structure import JOINT_SCORES
 from weatherdiff.report.exhibits import Exhibit
 
 __all__ = ["has_spectra", "score_exhibits", "stored_spectra"]
@@ -64,6 +67,18 @@ def score_exhibits(scores: xr.Dataset, label: str) -> list[Exhibit]:
         exhibits.append(_rank_histogram(scores, label))
     for position, event in enumerate(event_labels(scores, label)):
         exhibits += _event(scores, label, event, rank=5 + 4 * position)
+    if fractions_events(scores, label):
+        exhibits.append(
+            Exhibit(
+                "fractions skill score",
+                partial(plot_fractions_skill, scores, variable=label),
+                f"Fractions skill score of each event of {name} against the width of the "
+                "neighbourhood, a line for each of up to four lead times, with its target.",
+                "Neighbourhoods are usefully forecast from the width on where the line is above "
+                "its target, (1 + base rate) / 2, dashed in the same colour.",
+                rank=7,
+            )
+        )
     if "map_weight" in scores:
         exhibits.append(_score_maps(scores, label))
     if "crps_by_scale" in scores:
@@ -71,7 +86,8 @@ def score_exhibits(scores: xr.Dataset, label: str) -> list[Exhibit]:
             Exhibit(
                 "CRPS by scale",
                 partial(plot_crps_by_scale, scores, variable=label),
-                f"CRPS of {name} averaged over ever larger scales, a line for each lead time.",
+                f"CRPS of {name} averaged over ever larger scales, and its skill, a line for each "
+                "lead time.",
                 rank=8,
             )
         )
@@ -80,7 +96,7 @@ def score_exhibits(scores: xr.Dataset, label: str) -> list[Exhibit]:
             Exhibit(
                 "scores of fields as a whole",
                 partial(plot_joint_scores, scores, variable=label),
-                f"Energy and variogram scores of whole fields of {name} against lead time.",
+                f"Scores of whole fields of {name} against lead time: {_joint_words(scores)}.",
                 "Unlike the CRPS they also tell whether cells are right together.",
                 rank=10,
             )
@@ -103,6 +119,10 @@ def stored_spectra(scores: xr.Dataset, label: str) -> Exhibit:
         "the ensemble mean rightly loses what cannot be predicted.",
         rank=3,
     )
+
+
+def _joint_words(scores: xr.Dataset) -> str:
+    return " and ".join(words for name, words in JOINT_SCORES.items() if name in scores)
 
 
 def _crps_parts(scores: xr.Dataset, label: str) -> Exhibit:
@@ -131,19 +151,24 @@ def _rank_histogram(scores: xr.Dataset, label: str) -> Exhibit:
 
 
 def _event(scores: xr.Dataset, label: str, event: str, *, rank: int) -> list[Exhibit]:
-    words = f"{title_of(label)}, event {title_of(event)}"
+    units = None
+    if "units" in scores.coords:
+        units = str(scores["units"].sel(variable=label).values)
+    words = event_title(event, variable=label, units=units)
+    of = " The percentile is that of the training period." if words.endswith("percentile") else ""
     return [
         Exhibit(
-            f"reliability diagram of {event}",
+            f"reliability diagram of {words}",
             partial(plot_reliability, scores, variable=label, event=event),
             f"Reliability diagrams of {words}, at up to four lead times, with how often each "
             "probability was given.",
             "Reliable probabilities lie on the diagonal; in the shaded area they are better than "
-            "always giving the base rate (dotted). The line is the isotonic fit to the circles.",
+            "always giving the base rate (dotted). The line is the isotonic fit to the circles."
+            + of,
             rank=rank,
         ),
         Exhibit(
-            f"ROC of {event}",
+            f"ROC of {words}",
             partial(plot_roc, scores, variable=label, event=event),
             f"Hit rate against false-alarm rate of {words}, a curve for each of up to four lead "
             "times with its area.",
@@ -151,7 +176,7 @@ def _event(scores: xr.Dataset, label: str, event: str, *, rank: int) -> list[Exh
             rank=rank + 2,
         ),
         Exhibit(
-            f"economic value of {event}",
+            f"economic value of {words}",
             partial(plot_economic_value, scores, variable=label, event=event),
             f"Relative economic value of {words} against the ratio of cost to loss.",
             "Of the saving that perfect forecasts would bring, the share that these bring to a "

@@ -51,16 +51,19 @@ class Exhibit:
         return self.before + picture(figure, alt=self.alt, caption=self.caption)
 
 
-def shares(pictures: int, sections: int) -> list[int]:
-    """Pictures of each section, so that the page has ``pictures`` at most; the first have more.
+def shares(most: int, wanted: Sequence[int]) -> list[int]:
+    """Pictures of each section, ``most`` in all: what it wants, or what all who want more get.
 
     Examples
     --------
-    >>> shares(40, 3), shares(2, 3)
-    ([14, 13, 13], [1, 1, 0])
+    >>> shares(9, [2, 8, 5]), shares(2, [3, 3, 3])
+    ([2, 4, 3], [1, 1, 0])
     """
-    each, rest = divmod(max(pictures, 0), sections)
-    return [each + (index < rest) for index in range(sections)]
+    given = [0] * len(wanted)
+    for _ in range(min(max(most, 0), sum(wanted))):
+        hungry = [index for index, number in enumerate(wanted) if given[index] < number]
+        given[min(hungry, key=lambda index: given[index])] += 1
+    return given
 
 
 def shown(exhibits: Sequence[Exhibit], most: int) -> list[str]:

@@ -105,14 +105,14 @@ class Illustrations:
         return exhibits
 
     def spectra(self, label: str) -> Exhibit:
-        """Zonal spectra of one variable in the sample."""
+        """Spectra of one variable in the sample."""
         return Exhibit(
             "spectra",
             partial(self._spectrum, label),
-            f"Zonal power spectra of {title_of(label)}: observation, members, ensemble mean.",
+            f"Power spectra of {title_of(label)}: observation, members, ensemble mean.",
             f"Average of {self.sample.sizes['init_time']} forecasts. Members with the detail of "
             "the observed fields have ratio 1; the ensemble mean rightly loses what cannot be "
-            "predicted. Rows that do not go round the globe are detrended and tapered.",
+            "predicted. Fields that do not cover the globe are detrended and tapered.",
             rank=3,
         )
 

@@ -21,9 +21,10 @@ __all__ = [
     "properties",
     "section",
     "subheading",
+    "table",
 ]
 
-_RESOLUTION = 100  # pixels per inch
+_RESOLUTION = 100  # pixels per inch, as a figure's unless said otherwise
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -115,6 +116,17 @@ def paragraph(text: str, *, kind: str = "") -> str:
     return f"<p{attribute}>{escape(text)}</p>"
 
 
+def table(heads: list[str], rows: list[str], *, caption: str = "") -> str:
+    """Table of plain heads and of rows of markup, each the row's cells."""
+    header = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    text = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return (
+        f'<div class="wide"><table>{text}<thead><tr>{header}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
 def bullets(items: list[str]) -> str:
     """Bulleted list of plain texts."""
     return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
@@ -122,6 +134,11 @@ def bullets(items: list[str]) -> str:
 
 def picture(figure: Figure, *, alt: str, caption: str = "") -> str:
     """Figure as an embedded PNG, with a text for those who do not see it."""
+    # Laid out beforehand, it is drawn once and not twice.
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
     buffer = io.BytesIO()
     # Without the version of matplotlib, equal inputs give equal bytes.
     figure.savefig(buffer, format="png", dpi=_RESOLUTION, metadata={"Software": None})

@@ -8,10 +8,16 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.plotting.appearance import SPREAD_SKILL_BAND, display_units, lead_labels, title_of
-from weatherdiff.plotting.scores import reference_names
-from weatherdiff.plotting.selection import evenly_spaced, hours, known, one_stratum
+from weatherdiff.plotting.selection import (
+    evenly_spaced,
+    hours,
+    known,
+    one_stratum,
+    reference_names,
+)
+from weatherdiff.report.page import table
 
-__all__ = ["score_table", "strata_table"]
+__all__ = ["score_cell", "score_table", "skill_cell", "strata_table"]
 
 # Lead times beside each other in a table of regions or seasons.
 _MOST_LEADS = 4
@@ -31,7 +37,7 @@ def score_table(scores: xr.Dataset) -> str:
     units = display_units(str(scores["units"].values) if "units" in scores.coords else None)
     references = reference_names(scores)
     heads = ["lead [h]", units.axis_label("CRPS")]
-    heads += [f"CRPS skill against {name} [%]" for name in references]
+    heads += [f"CRPS skill against {title_of(name)} [%]" for name in references]
     heads += ["spread-skill ratio", units.axis_label("RMSE of the mean"), units.axis_label("bias")]
     incomplete = "coverage" in scores and bool((scores["coverage"] < 0.9995).any())
     heads += ["coverage [%]"] if incomplete else []
@@ -44,16 +50,12 @@ def score_table(scores: xr.Dataset) -> str:
             _cell(_significant(at_lead["crps"] * units.factor)),
         ]
         for name in references:
-            cells.append(_skill_cell(at_lead[f"crpss_{name}"]))
+            cells.append(skill_cell(at_lead[f"crpss_{name}"]))
         cells.append(_ratio_cell(at_lead["spread_skill_ratio"]))
         cells += [_cell(_significant(at_lead[name] * units.factor)) for name in ("rmse", "bias")]
         cells += [_cell(f"{100 * at_lead['coverage']:.1f}")] if incomplete else []
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    header = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
-    return (
-        f'<div class="wide"><table><caption>{escape(_MARKS)}</caption>'
-        f"<thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
+        rows.append("".join(cells))
+    return table(heads, rows, caption=_MARKS)
 
 
 def strata_table(scores: xr.Dataset, by: str) -> str:
@@ -73,7 +75,8 @@ def strata_table(scores: xr.Dataset, by: str) -> str:
     units = display_units(str(scores["units"].values) if "units" in scores.coords else None)
     columns = {"crps": units.axis_label("CRPS")}
     columns |= {
-        f"crpss_{name}": f"skill against {name} [%]" for name in reference_names(scores)[:1]
+        f"crpss_{name}": f"skill against {title_of(name)} [%]"
+        for name in reference_names(scores)[:1]
     }
     columns["spread_skill_ratio"] = "spread-skill ratio"
     positions = evenly_spaced(scores.sizes["lead_time"], _MOST_LEADS)
@@ -104,10 +107,16 @@ def _stratum_cell(name: str, value: float, factor: float) -> str:
         return _cell(_significant(value * factor))
     if name == "spread_skill_ratio":
         return _ratio_cell(value)
-    return _skill_cell(value)
+    return skill_cell(value)
 
 
-def _skill_cell(skill: float) -> str:
+def score_cell(value: float, units: str = "") -> str:
+    """Cell of a number with its unit."""
+    return _cell(f"{_significant(value)} {units}".strip())
+
+
+def skill_cell(skill: float) -> str:
+    """Cell of a skill in percent, marked if there is none."""
     return _cell(f"{100 * skill:.1f}", mark="▼" if skill <= 0 else "")
 
 

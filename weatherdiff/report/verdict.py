@@ -9,8 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff.plotting.appearance import SPREAD_SKILL_BAND, title_of
-from weatherdiff.plotting.scores import reference_names
-from weatherdiff.plotting.selection import hours, one_stratum
+from weatherdiff.plotting.selection import hours, one_stratum, reference_names
 
 __all__ = ["headline", "shortcomings", "significance", "variable_summary"]
 
@@ -36,7 +35,7 @@ def headline(scores: xr.Dataset, comparisons: Mapping[str, xr.Dataset] | None = 
     ...         "spread_skill_ratio": (dims, [[0.95, 1.5]]),
     ...     },
     ...     {"variable": ["2m_temperature"], "lead_time": np.array([6, 12], "timedelta64[h]")},
-    ...     {"members": 20},
+    ...     {"members": 20, "references": ["climatology"]},
     ... )
     >>> print(headline(scores))
     The ensemble of 20 members beats climatology at 1 of 2 leads. Its spread-skill ratio lies within
@@ -85,6 +84,7 @@ def significance(comparison: xr.Dataset, name: str) -> str:
         difference = -difference
     better, worse = significant & (difference < 0), significant & (difference > 0)
     untested = int(np.isnan(comparison["p_value"].values).sum()) if "p_value" in comparison else 0
+    name = title_of(name)
     text = f"better than {name} at {_count(better)}, worse at {int(worse.sum()) or 'none'}"
     return f"{text} ({untested} not tested)" if untested else text
 
@@ -119,6 +119,7 @@ def shortcomings(scores: xr.Dataset) -> str:
     ...         "spread_skill_ratio": ("lead_time", [1.71, 1.0, 0.62]),
     ...     },
     ...     {"lead_time": np.array([3, 6, 9], "timedelta64[h]")},
+    ...     {"references": ["persistence"]},
     ... )
     >>> print(shortcomings(scores))
     Falls short: no better than persistence at 3 h (skill down to -4 %); too confident at 9 h
@@ -126,8 +127,8 @@ def shortcomings(scores: xr.Dataset) -> str:
     """
     lead_hours = hours(scores["lead_time"].values)
     faults = []
-    for name in reference_names(scores):
-        skill = scores[f"crpss_{name}"].values
+    for reference in reference_names(scores):
+        name, skill = title_of(reference), scores[f"crpss_{reference}"].values
         if (skill <= 0).any():
             where = _at(skill <= 0, lead_hours)
             faults.append(
@@ -153,7 +154,7 @@ def shortcomings(scores: xr.Dataset) -> str:
 def _wins(scores: xr.Dataset, unit: str) -> str:
     """``climatology at 8 of 8 leads and persistence at 7 of 8``."""
     counts = [
-        f"{name} at {_count(scores[f'crpss_{name}'].values > 0)}"
+        f"{title_of(name)} at {_count(scores[f'crpss_{name}'].values > 0)}"
         for name in reference_names(scores)
     ]
     counts[0] += f" {unit}"
@@ -172,7 +173,7 @@ def _tests(comparisons: Mapping[str, xr.Dataset], names: list[str]) -> str:
     level = next(iter(tested.values())).attrs.get("level")
     rate = "" if level is None else f" at a false discovery rate of {100 * (1 - level):.3g} %"
     found = "; ".join(significance(comparison, name) for name, comparison in tested.items())
-    untested = [name for name in names if name not in tested]
+    untested = [title_of(name) for name in names if name not in tested]
     rest = f" No significance test was made against {_joined(untested)}." if untested else ""
     return f". Tested{rate}, it is significantly {found}.{rest}"
 

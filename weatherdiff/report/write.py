@@ -13,12 +13,12 @@ import xarray as xr
 from weatherdiff.errors import InputError
 from weatherdiff.plotting import plot_scorecard
 from weatherdiff.plotting.appearance import title_of
-from weatherdiff.plotting.scores import reference_names
 from weatherdiff.plotting.selection import one_stratum, strata
 from weatherdiff.plotting.sums import with_pooled_sums
 from weatherdiff.report.evidence import has_spectra, score_exhibits, stored_spectra
 from weatherdiff.report.exhibits import Exhibit, shares, shown
 from weatherdiff.report.illustrations import Illustrations, Points
+from weatherdiff.report.joint import joint_tables
 from weatherdiff.report.page import (
     bullets,
     document,
@@ -29,6 +29,7 @@ from weatherdiff.report.page import (
     section,
     subheading,
 )
+from weatherdiff.report.references import described
 from weatherdiff.report.tables import score_table, strata_table
 from weatherdiff.report.verdict import headline, shortcomings, significance, variable_summary
 from weatherdiff.staging import staged
@@ -36,7 +37,7 @@ from weatherdiff.staging import staged
 __all__ = ["write_report"]
 
 # Pictures on a page, and those of them that compare with references.
-_MOST_PICTURES, _MOST_SCORECARDS = 40, 4
+_MOST_PICTURES, _MOST_SCORECARDS = 60, 4
 
 
 def write_report(
@@ -52,7 +53,7 @@ def write_report(
 ) -> Path:
     """Write a self-contained HTML page of verdict, score tables, pictures and provenance.
 
-    It shows what the scores have the ingredients of, in up to 40 pictures, and says what was left
+    It shows what the scores have the ingredients of, in up to 60 pictures, and says what was left
     out. It needs no other file and makes no request. Equal inputs give equal bytes. It appears
     under its name when it is whole; a failure leaves an earlier one as it was.
 
@@ -102,7 +103,7 @@ def write_report(
         if observations is None:
             raise InputError("forecasts can be shown only beside observations.")
         illustrations = Illustrations.choose(scores, forecasts, observations, points)
-    words, comparisons = _told(references or {})
+    words, comparisons = described(scores, references or {})
     scores = with_pooled_sums(scores)
     main, _ = one_stratum(scores)
     where = " and ".join(
@@ -110,18 +111,23 @@ def write_report(
     )
 
     headings = {f"variable-{index}": title_of(label) for index, label in enumerate(labels)}
-    most = shares(_MOST_PICTURES - min(len(comparisons), _MOST_SCORECARDS), len(labels))
+    exhibits = [_exhibits(scores, label, illustrations) for label in labels]
+    most = _MOST_PICTURES - min(len(comparisons), _MOST_SCORECARDS)
     sections = [
         section(
             anchor,
             title_of(label).capitalize(),
             *_verdict(main.sel(variable=label), scores.sel(variable=label)),
-            *shown(_exhibits(scores, label, illustrations), count),
+            *shown(of_label, count),
         )
-        for anchor, label, count in zip(headings, labels, most, strict=True)
+        for anchor, label, of_label, count in zip(
+            headings, labels, exhibits, shares(most, list(map(len, exhibits))), strict=True
+        )
     ]
+    joint = joint_tables(main)
     anchors = {
         **({"scorecard": "scorecard"} if comparisons else {}),
+        **({"joint": "fields as a whole"} if joint else {}),
         **headings,
         "method": "method",
         **({"provenance": "provenance"} if provenance else {}),
@@ -132,30 +138,17 @@ def write_report(
         paragraph(headline(main, comparisons), kind="lead"),
         paragraph(f"Where nothing else is said, scores are of {where}.") if where else "",
         bullets(summaries) if len(labels) > 1 else "",
+        properties({title_of(name).capitalize(): what for name, what in words.items()}),
         navigation(anchors),
         _scorecards(comparisons) if comparisons else "",
+        section("joint", "Fields as a whole", *joint) if joint else "",
         *sections,
-        section("method", "Method", properties(_method(main, words, comparisons))),
+        section("method", "Method", properties(_method(main, comparisons))),
         section("provenance", "Provenance", properties(provenance)) if provenance else "",
     ]
     with staged(path, overwrite=True) as temporary:
         temporary.write_text(document(title, "\n".join(body)), encoding="utf-8")
     return Path(path)
-
-
-def _told(
-    references: Mapping[str, str | xr.Dataset],
-) -> tuple[dict[str, str], dict[str, xr.Dataset]]:
-    """Part what is known of each reference into words and comparisons with it."""
-    words, comparisons = {}, {}
-    for name, known in references.items():
-        if isinstance(known, str):
-            words[name] = known
-        else:
-            comparisons[name] = known
-            if "description" in known.attrs:
-                words[name] = str(known.attrs["description"])
-    return words, comparisons
 
 
 def _verdict(main: xr.Dataset, scores: xr.Dataset) -> list[str]:
@@ -187,19 +180,31 @@ def _scorecards(comparisons: Mapping[str, xr.Dataset]) -> str:
         found = significance(comparison, name) if "significant" in comparison else "not tested"
         exhibits.append(
             Exhibit(
-                f"scorecard against {name}",
+                f"scorecard against {title_of(name)}",
                 partial(plot_scorecard, comparison, title=title),
                 f"Scorecard: {title} in percent, by variable and lead time. Significantly {found}.",
                 f"Difference in percent of the reference's score. Significantly {found}, over all "
-                "cells drawn.",
+                f"cells drawn.{_independence(comparison)}",
             )
         )
     return section("scorecard", "Scorecard", *shown(exhibits, _MOST_SCORECARDS))
 
 
-def _method(
-    scores: xr.Dataset, references: Mapping[str, str], comparisons: Mapping[str, xr.Dataset]
-) -> dict[str, Any]:
+def _independence(comparison: xr.Dataset) -> str:
+    """Say how much less than they seem successive forecasts tell, where it is known."""
+    if not {"effective_sample_size", "pairs"} <= set(comparison):
+        return ""
+    size = float(comparison["effective_sample_size"].median())
+    pairs = int(comparison["pairs"].max())
+    if not size < pairs:  # not known either
+        return ""
+    return (
+        f" Successive forecasts resemble each other: the {pairs} compared count as {size:.0f} "
+        "independent ones in the median."
+    )
+
+
+def _method(scores: xr.Dataset, comparisons: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     """How the scores were made, as far as they say so themselves."""
     attrs = scores.attrs
     first, _, last = str(attrs.get("period", "")).partition("/")
@@ -211,7 +216,6 @@ def _method(
         "missing forecast values": attrs.get("nan"),
         "spread-skill ratio": "spread / RMSE of the ensemble mean, with the factor "
         "sqrt((M + 1) / M) for M members; averaged over cells and forecasts before the root",
-        "references": {name: references.get(name) for name in reference_names(scores)},
     }
     for name, comparison in comparisons.items():
         attrs = comparison.attrs
@@ -220,7 +224,9 @@ def _method(
             known["initial times compared"] = int(comparison["pairs"].max())
         untested = comparison["p_value"].attrs.get("untested") if "p_value" in comparison else None
         known["not tested"] = untested
-        method[f"comparison with {name}"] = {k: v for k, v in known.items() if v is not None}
+        method[f"comparison with {title_of(name)}"] = {
+            k: v for k, v in known.items() if v is not None
+        }
     if "missing_valid_times" in scores:
         method["valid times without observation"] = int(scores["missing_valid_times"].sum())
     return {name: value for name, value in method.items() if value is not None}
