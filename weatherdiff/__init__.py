@@ -12,8 +12,10 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "FieldStore": "weatherdiff.data.store",
         "Forecaster": "weatherdiff.forecasting.forecaster",
+        "compare": "weatherdiff.evaluation.significance.comparison",
         "evaluate": "weatherdiff.evaluation.evaluate",
         "load_config": "weatherdiff.config",
+        "open_ensembles": "weatherdiff.data.ensembles",
         "open_fields": "weatherdiff.data.open",
         "open_forecasts": "weatherdiff.forecasting.writer",
         "plotting": "weatherdiff.plotting",

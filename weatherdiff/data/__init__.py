@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "Normalizer": "weatherdiff.data.normalization",
         "Period": "weatherdiff.data.windows",
         "WindowSpec": "weatherdiff.data.windows",
+        "open_ensembles": "weatherdiff.data.ensembles",
         "open_fields": "weatherdiff.data.open",
         "samples": "weatherdiff.data.samples",
         "simulator": "weatherdiff.data.simulator",

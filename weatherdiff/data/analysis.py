@@ -16,7 +16,15 @@ from weatherdiff.errors import DimensionError
 from weatherdiff.grid import canonical_grid, grid_coordinates
 from weatherdiff.schema import VARIABLES
 
-__all__ = ["DIMENSION_ORDER", "chunk", "settle"]
+__all__ = [
+    "DIMENSION_ORDER",
+    "chunk",
+    "gridded",
+    "named_dimensions",
+    "place",
+    "settle",
+    "used_dimensions",
+]
 
 #: The dimensions an analysis may have, in canonical order.
 DIMENSION_ORDER = ("time", "level", "latitude", "longitude")
@@ -52,15 +60,15 @@ def settle(
         ds = ds[[name for name in ds.data_vars if name in variables]]
         if not ds.data_vars:
             return ds
-    ds = _named_dimensions(ds)
+    ds = named_dimensions(ds)
     ones = [name for name, size in ds.sizes.items() if size == 1 and name not in DIMENSION_ORDER]
     if ones:
         note(f"dropped dimensions of size one: {', '.join(map(str, ones))}")
         ds = ds.squeeze(ones)
     _refuse_forecasts(ds)
     canonical_grid(*grid_coordinates(ds))  # refuses what is no latitude-longitude grid
-    ds = _gridded(ds, strict=variables is not None, note=note)
-    for dim in _used_dimensions(ds):
+    ds = gridded(ds, strict=variables is not None, note=note)
+    for dim in used_dimensions(ds):
         if dim not in DIMENSION_ORDER:
             raise DimensionError(
                 f"there is an unexpected dimension {dim} of size {ds.sizes[dim]}, expected only "
@@ -69,28 +77,30 @@ def settle(
             )
         if dim not in ds.coords:
             raise DimensionError(f"dimension {dim} has no coordinate of that name.")
-    ds = _expand(ds, "level", lambda name: _place(name) in ("level", ""))
-    ds = _expand(ds, "time", lambda name: _place(name) != "static")
+    ds = _expand(ds, "level", lambda name: place(name) in ("level", ""))
+    ds = _expand(ds, "time", lambda name: place(name) != "static")
     for name, field in ds.data_vars.items():
-        if _place(str(name)) == "static" and "time" in field.dims:
+        if place(str(name)) == "static" and "time" in field.dims:
             note(f"{name} is static: its first time is taken")
             ds = ds.assign({name: field.isel(time=0, drop=True)})
-    used = _used_dimensions(ds)
+    used = used_dimensions(ds)
     others = [str(name) for name in ds.coords if name not in used]
     if others:
         note(f"dropped coordinates that are no dimensions: {', '.join(others)}")
     return ds.drop_vars(others)
 
 
-def _used_dimensions(ds: xr.Dataset) -> set[str]:
+def used_dimensions(ds: xr.Dataset) -> set[str]:
+    """Name the dimensions that a variable has."""
     return {str(dim) for field in ds.data_vars.values() for dim in field.dims}
 
 
-def _place(name: str) -> str:
+def place(name: str) -> str:
+    """Tell where a known variable is given, see :class:`Variable`; empty for any other."""
     return VARIABLES[name].place if name in VARIABLES else ""
 
 
-def _named_dimensions(ds: xr.Dataset) -> xr.Dataset:
+def named_dimensions(ds: xr.Dataset) -> xr.Dataset:
     """Name a dimension after its coordinate, where that has another name."""
     along = {
         name: ds[name].dims[0]
@@ -123,7 +133,8 @@ def _refuse_forecasts(ds: xr.Dataset) -> None:
         )
 
 
-def _gridded(ds: xr.Dataset, *, strict: bool, note: Callable[[str], None]) -> xr.Dataset:
+def gridded(ds: xr.Dataset, *, strict: bool, note: Callable[[str], None]) -> xr.Dataset:
+    """Keep the variables on the grid; others are noted or, if they were asked for, refused."""
     others = [
         str(name)
         for name, field in ds.data_vars.items()

@@ -30,13 +30,13 @@ from weatherdiff.data.forecast import DIMENSION_ORDER, FORECAST_DIMENSIONS, chun
 from weatherdiff.data.forecast_times import tell_times_apart
 from weatherdiff.data.formats import reading
 from weatherdiff.data.open import (
-    _check_known,
-    _choose,
-    _describe,
-    _merge,
-    _naming,
-    _plain_attrs,
-    _read,
+    check_known,
+    choose,
+    describe,
+    merge_parts,
+    naming,
+    plain_attrs,
+    read_parts,
 )
 from weatherdiff.errors import InputError
 from weatherdiff.layout import LAYOUT, Layout, canonical_layout
@@ -142,19 +142,19 @@ def open_ensembles(
             _LOG.info(text)
 
     raw: list[tuple[str, xr.Dataset, dict[str, str]]] = []
-    for path, ds, names in _read(source, rename, engine, storage_options):
-        with _naming(path):
+    for path, ds, names in read_parts(source, rename, engine, storage_options):
+        with naming(path):
             raw.append((path, ds, tell_times_apart(ds, names, rename or {})))
     names = {old: new for _, _, own in raw for old, new in own.items()}
     present = {str(name) for _, ds, _ in raw for name in (*ds.variables, *ds.dims)}
-    _check_known("rename", rename or (), present)
-    _check_known("units", units or (), present | set(names.values()))
+    check_known("rename", rename or (), present)
+    check_known("units", units or (), present | set(names.values()))
 
     parts: list[tuple[str, xr.Dataset]] = []
     layouts: list[Layout] = []
     checked: set[str] = set()
     for path, ds, own in raw:
-        with _naming(path), reading(path):
+        with naming(path), reading(path):
             stated = {own.get(name, name): unit for name, unit in (units or {}).items()}
             ds = _wanted(ds.rename(own), variables, own)
             if not checked.issuperset(map(str, ds.data_vars)):
@@ -165,11 +165,11 @@ def open_ensembles(
                 part, layout = canonical_layout(ds, units=stated)
                 parts.append((path, part.transpose(*DIMENSION_ORDER, missing_dims="ignore")))
                 layouts.append(replace(layout, names={new: old for old, new in own.items()}))
-    chosen = _choose(variables, [ds for _, ds in parts], raw)
+    chosen = choose(variables, [ds for _, ds in parts], raw)
     ds = _ascending(_combine(parts, levels)[chosen], "init_time", parts[0][0])
-    layout = _merge(layouts, ds)
-    ds = _label(_plain_attrs(ds, layout))
-    _describe(replace(layout, order=()), ds, note)
+    layout = merge_parts(layouts, ds)
+    ds = _label(plain_attrs(ds, layout))
+    describe(replace(layout, order=()), ds, note)
     recorded = {LAYOUT: json.dumps(layout.to_dict()), "weatherdiff_history": "\n".join(history)}
     return ds.assign_attrs(recorded)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray as xr
 
-from weatherdiff.data.analysis import _gridded, _named_dimensions, _place, _used_dimensions
+from weatherdiff.data.analysis import gridded, named_dimensions, place, used_dimensions
 from weatherdiff.data.forecast_times import (
     decode_init_times,
     decode_lead_times,
@@ -64,7 +64,7 @@ def settle(
     """
     if not ds.data_vars:
         return ds
-    ds = _named_dimensions(ds)
+    ds = named_dimensions(ds)
     along = {
         ds[name].dims[0]: name
         for name in FORECAST_DIMENSIONS
@@ -78,8 +78,8 @@ def settle(
         note(f"dropped dimensions of size one: {', '.join(ones)}")
         ds = ds.squeeze(ones)
     canonical_grid(*grid_coordinates(ds))  # refuses what is no latitude-longitude grid
-    ds = _gridded(ds, strict=strict, note=note)
-    used = _used_dimensions(ds)
+    ds = gridded(ds, strict=strict, note=note)
+    used = used_dimensions(ds)
     for dim in used - set(DIMENSION_ORDER):
         raise DimensionError(
             f"there is an unexpected dimension {dim} of size {ds.sizes[dim]}, expected only "
@@ -124,15 +124,15 @@ def _decode(ds: xr.Dataset, units: Mapping[str, str], note: Callable[[str], None
 
 def _expand(ds: xr.Dataset, note: Callable[[str], None]) -> xr.Dataset:
     """Give each variable all the dimensions, static ones latitude and longitude alone."""
-    used = [dim for dim in FORECAST_DIMENSIONS if dim in _used_dimensions(ds)]
+    used = [dim for dim in FORECAST_DIMENSIONS if dim in used_dimensions(ds)]
     scalars = [
         dim for dim in (*FORECAST_DIMENSIONS, "level") if dim in ds.coords and ds[dim].ndim == 0
     ]
     fields: dict[str, xr.DataArray] = {}
     for name, field in ds.data_vars.items():
-        name, place = str(name), _place(str(name))
+        name, where = str(name), place(str(name))
         own = [dim for dim in FORECAST_DIMENSIONS if dim in field.dims]
-        if place == "static" or (not place and used and not own):
+        if where == "static" or (not where and used and not own):
             if own:
                 note(f"{name} is static: its first field is taken")
             fields[name] = field.isel(dict.fromkeys(own, 0)).drop_vars(
@@ -146,7 +146,7 @@ def _expand(ds: xr.Dataset, note: Callable[[str], None]) -> xr.Dataset:
                 f"{name} has dimensions {field.dims}, without {', '.join(missing)} that others "
                 "have; choose variables=[...] that have the same."
             )
-        new = [dim for dim in scalars if dim != "level" or place in ("level", "")]
+        new = [dim for dim in scalars if dim != "level" or where in ("level", "")]
         if "level" in scalars and "level" not in new:
             field = field.drop_vars("level")
         fields[name] = field.expand_dims(new)

@@ -26,7 +26,16 @@ from weatherdiff.layout import LAYOUT, Layout, canonical_layout
 from weatherdiff.schema import VARIABLES, canonical_names, validate
 from weatherdiff.units import unit_conversion
 
-__all__ = ["open_fields"]
+__all__ = [
+    "check_known",
+    "choose",
+    "describe",
+    "merge_parts",
+    "naming",
+    "open_fields",
+    "plain_attrs",
+    "read_parts",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -106,16 +115,16 @@ def open_fields(
             history.append(text)
             _LOG.info(text)
 
-    raw = _read(paths, rename, engine, storage_options)
+    raw = read_parts(paths, rename, engine, storage_options)
     names = {old: new for _, _, own in raw for old, new in own.items()}
     present = {str(name) for _, ds, _ in raw for name in (*ds.variables, *ds.dims)}
-    _check_known("rename", rename or (), present)
-    _check_known("units", units or (), present | set(names.values()))
+    check_known("rename", rename or (), present)
+    check_known("units", units or (), present | set(names.values()))
 
     parts: list[tuple[str, xr.Dataset]] = []
     layouts: list[Layout] = []
     for source, ds, own in raw:
-        with _naming(source):
+        with naming(source):
             wanted = None if variables is None else [own.get(name, name) for name in variables]
             part = settle(ds.rename(own), variables=wanted, note=note)
             if part.data_vars:
@@ -123,18 +132,18 @@ def open_fields(
                 part, layout = canonical_layout(chunk(part, chunks, own), units=stated)
                 parts.append((source, part))
                 layouts.append(replace(layout, names={new: old for old, new in own.items()}))
-    chosen = _choose(variables, [ds for _, ds in parts], raw)
+    chosen = choose(variables, [ds for _, ds in parts], raw)
     ds = order_times(combine(parts, levels)[chosen], note)
-    layout = _merge(layouts, ds)
-    ds = _plain_attrs(ds, layout)
+    layout = merge_parts(layouts, ds)
+    ds = plain_attrs(ds, layout)
     with reading(", ".join(dict.fromkeys(source for source, _ in parts))):
         validate(ds)
-    _describe(layout, ds, note)
+    describe(layout, ds, note)
     recorded = {LAYOUT: json.dumps(layout.to_dict()), "weatherdiff_history": "\n".join(history)}
     return ds.assign_attrs(recorded)
 
 
-def _read(
+def read_parts(
     paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | xr.Dataset,
     rename: Mapping[str, str] | None,
     engine: str | None,
@@ -146,13 +155,13 @@ def _read(
     raw = []
     for path in find_paths(paths, storage_options):
         for ds in open_raw(path, engine=engine, storage_options=storage_options):
-            with _naming(path):
+            with naming(path):
                 raw.append((path, ds, canonical_names(ds, rename)))
     return raw
 
 
 @contextmanager
-def _naming(source: str) -> Iterator[None]:
+def naming(source: str) -> Iterator[None]:
     """Say in the message which file is at fault."""
     try:
         yield
@@ -160,7 +169,7 @@ def _naming(source: str) -> Iterator[None]:
         raise type(error)(f"{source}: {error}") from error
 
 
-def _check_known(argument: str, given: Iterable[str], known: set[str]) -> None:
+def check_known(argument: str, given: Iterable[str], known: set[str]) -> None:
     """Refuse a name that occurs nowhere: a typing error must not pass silently."""
     for name in given:
         if name not in known:
@@ -169,7 +178,7 @@ def _check_known(argument: str, given: Iterable[str], known: set[str]) -> None:
             )
 
 
-def _choose(
+def choose(
     variables: Sequence[str] | None,
     parts: Sequence[xr.Dataset],
     raw: Sequence[tuple[str, xr.Dataset, dict[str, str]]],
@@ -196,8 +205,8 @@ def _nearest(name: str, known: set[str]) -> str:
     return f"{guess} There are: {', '.join(sorted(known)) or 'none'}."
 
 
-def _merge(layouts: Sequence[Layout], ds: xr.Dataset) -> Layout:
-    """One layout of all the files: grid and order of the first, names and units of each."""
+def merge_parts(layouts: Sequence[Layout], ds: xr.Dataset) -> Layout:
+    """Give one layout of all the files: grid and order of the first, names and units of each."""
     names = {new: old for layout in layouts for new, old in layout.names.items()}
     units = {name: unit for layout in layouts for name, unit in layout.units.items()}
     return replace(
@@ -214,7 +223,7 @@ _COORDINATE_ATTRS = {
 }
 
 
-def _plain_attrs(ds: xr.Dataset, layout: Layout) -> xr.Dataset:
+def plain_attrs(ds: xr.Dataset, layout: Layout) -> xr.Dataset:
     """Keep only attributes and encodings that are still true of the canonical data."""
     ds = ds.drop_encoding()
     for name, field in ds.data_vars.items():
@@ -227,7 +236,8 @@ def _plain_attrs(ds: xr.Dataset, layout: Layout) -> xr.Dataset:
     return ds
 
 
-def _describe(layout: Layout, ds: xr.Dataset, note: Callable[[str], None]) -> None:
+def describe(layout: Layout, ds: xr.Dataset, note: Callable[[str], None]) -> None:
+    """Say how names, units and order differ from what was read."""
     for new, old in layout.names.items():
         note(f"{old} is read as {new}")
     for name, units in layout.units.items():

@@ -246,7 +246,7 @@ def _write_part(part: xr.Dataset, path: Path) -> None:
     }
     arrays = {str(name): array.values for name, array in part.variables.items()}
     with path.open("wb") as file:
-        np.savez(file, layout=np.array(json.dumps(layout)), **arrays)
+        np.savez(file, allow_pickle=False, layout=np.array(json.dumps(layout)), **arrays)
 
 
 def _open_part(path: Path) -> xr.Dataset:
