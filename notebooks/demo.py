@@ -30,7 +30,7 @@ import xarray as xr
 
 import weatherdiff
 from weatherdiff import workflow
-from weatherdiff.evaluation import open_scores
+from weatherdiff.evaluation import open_scores, scorecard_table
 
 logging.getLogger("weatherdiff").setLevel(logging.ERROR)
 config = weatherdiff.load_config(config_path, overrides)
@@ -94,9 +94,27 @@ print(f"highest probability anywhere: {float(probability.max()):.0%}")
 # ## Are the probabilities honest?
 #
 # If they are, the truth falls in each gap between ordered members equally often: a flat histogram.
+# And of the times when they said 70%, it was warm in 70%: a reliability diagram on its diagonal.
 
 # %%
 weatherdiff.plotting.plot_rank_histogram(scores, variable="2m_temperature")
+
+# %%
+weatherdiff.plotting.plot_reliability(scores, variable="2m_temperature", event="above_p90")
+
+# %% [markdown]
+# ## Is it better than what there was, and is the difference real?
+#
+# Forecasts from neighbouring hours fail together, so a plain t-test would find differences where
+# there are none. `compare` allows for that, and for the number of comparisons. It needs no forecast,
+# only the sums that the scores keep; so do scores by hour of the day, or by another estimator.
+
+# %%
+for reference in scores.attrs["references"]:
+    print(scorecard_table(weatherdiff.compare(scores, reference)), end="\n\n")
+
+# %%
+weatherdiff.plotting.plot_score_maps(scores, variable="2m_temperature")
 
 # %% [markdown]
 # ## The model is a folder
