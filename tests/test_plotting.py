@@ -1,6 +1,5 @@
 """Figures show the numbers they claim to show, on honest scales."""
 
-import io
 import subprocess
 import sys
 from itertools import pairwise
@@ -112,9 +111,8 @@ def make_scores(*, members=4, references=("climatology", "persistence")):
 
 
 def render(figure):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=40)
-    assert buffer.getvalue().startswith(b"\x89PNG")
+    """Lay a figure out and draw each of its artists, once, without paint."""
+    figure.draw_without_rendering()
 
 
 def panels_of(figure, rows, columns):
@@ -266,6 +264,24 @@ def test_latitude_order_does_not_change_the_map():
     first, second = (np.ma.filled(mesh_of(panel).get_array(), np.nan) for panel in maps)
     np.testing.assert_array_equal(first, second)
     assert maps[0].get_ylim() == maps[1].get_ylim()
+
+
+def test_temperatures_are_in_degrees_celsius_and_their_spread_and_error_in_kelvin():
+    forecast, observation = make_case(leads=(3,), masked=False)
+    kelvin = {"surface_pressure": "2m_temperature"}
+    case = [data[["surface_pressure"]].rename(kelvin) for data in (forecast, observation)]
+    for data in case:
+        data["2m_temperature"].attrs["units"] = "K"
+    figure = plot_forecast_maps(*case, variable="2m_temperature")
+    members = forecast["surface_pressure"].values[0, 0]
+    np.testing.assert_allclose(mesh_of(figure.axes[1]).get_array(), members[0] - 273.15)
+    spread = mesh_of(figure.axes[4]).get_array()
+    np.testing.assert_allclose(spread, members.std(axis=0, ddof=1), rtol=1e-3)
+    assert [axes.get_xlabel().split()[-1] for axes in figure.axes[6:]] == ["[°C]", "[K]", "[K]"]
+    plume = plot_plume(*case, variable="2m_temperature", latitude=53.25, longitude=0.25)
+    assert plume.axes[0].get_ylabel() == "[°C]"
+    drawn = [item.get_ydata()[0] for item in plume.axes[0].get_lines()[:5]]
+    np.testing.assert_allclose(drawn, members[:, 6, 20] - 273.15)
 
 
 def test_requested_leads_are_drawn_in_their_order():
@@ -561,7 +577,7 @@ def test_a_lazy_forecast_is_read_only_at_the_leads_drawn():
 
 def test_no_tick_labels_of_the_map_overlap():
     figure = plot_forecast_maps(*make_case(leads=(3,)), variable="surface_pressure")
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     boxes = [
         tick.label1.get_window_extent()
         for panel in figure.axes[:6]

@@ -195,7 +195,8 @@ def test_the_page_says_what_it_shows(written):
     assert "Cell with the warmest forecast of 2 m temperature" in text
 
 
-def test_equal_inputs_give_equal_bytes_and_nothing_is_left_beside_the_page(tmp_path):
+def test_equal_inputs_give_equal_bytes_and_nothing_is_left_beside_the_page(tmp_path, monkeypatch):
+    monkeypatch.setattr("weatherdiff.report.write._MOST_PICTURES", 2)
     forecasts, observations = make_data(leads=(6,))
     scores = make_scores(labels=LABELS[:1], leads=(6,)).drop_vars("rank_histogram")
     path = tmp_path / "report.html"

@@ -547,6 +547,9 @@ def check(config: Config) -> str:
         f"{_size(8 * block * members + 4 * parameters)} to forecast",
         f"forecasts    {len(_init_times(config, None, ds))} x {members} members, "
         f"{_size(members * frame * spec.frames)} a block of {spec.frames} frames",
+        "scores       "
+        f"with forecast --evaluate-only {_size(members * frame * spec.frames)} of members are held "
+        "at once, one block of one initial time, and none stored",
     ]
     return "\n".join(lines)
 

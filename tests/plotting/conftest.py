@@ -1,6 +1,5 @@
 """Scores and comparisons with everything that can be drawn, made from simulated ensembles."""
 
-import io
 from html import escape
 
 import numpy as np
@@ -226,11 +225,5 @@ def _placeholder(figure, *, alt, caption=""):
 
 @pytest.fixture(scope="session")
 def render():
-    """Draw a figure for real."""
-
-    def png(figure):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=40)
-        assert buffer.getvalue().startswith(b"\x89PNG")
-
-    return png
+    """Lay a figure out and draw each of its artists, once, without paint."""
+    return lambda figure: figure.draw_without_rendering()

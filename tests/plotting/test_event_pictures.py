@@ -82,6 +82,12 @@ def test_the_value_at_the_base_rate_is_the_best_peirce_skill_score(rich_scores, 
     render(figure)
 
 
+def test_thresholds_are_told_in_the_unit_of_the_pictures(rich_scores):
+    scores = rich_scores(leads=(6,)).assign_coords(event=["2m_temperature>298.15", "below_p10"])
+    figure = plot_roc(scores, variable="2m_temperature", event="2m_temperature>298.15")
+    assert figure.get_suptitle() == "2 m temperature > 25 °C: ROC"
+
+
 @pytest.mark.parametrize("draw", DRAWINGS)
 def test_one_region_is_drawn_and_named(rich_scores, draw):
     scores = rich_scores(leads=(6,), regions=("all", "tropics"))

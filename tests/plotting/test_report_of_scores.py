@@ -8,9 +8,11 @@ import xarray as xr
 
 from weatherdiff.errors import InputError
 from weatherdiff.evaluation import Event, Persistence, Settings, compare, scores_from, statistics
+from weatherdiff.plotting.selection import one_stratum
 from weatherdiff.plotting.sums import with_pooled_sums
 from weatherdiff.report import write_report
 from weatherdiff.report.exhibits import Exhibit, shares, shown
+from weatherdiff.report.joint import joint_tables
 from weatherdiff.report.page import picture
 from weatherdiff.report.tables import strata_table
 from weatherdiff.report.verdict import headline, significance
@@ -115,7 +117,8 @@ def test_a_page_of_many_variables_keeps_to_sixty_pictures_and_names_the_rest(
     monkeypatch.setattr(Exhibit, "markup", lambda self: drawn.append(self.name) or "")
     variables = tuple(f"variable_{index}" for index in range(70))
     cards = {f"model_{index}": rich_comparison(variables=variables) for index in range(6)}
-    scores = rich_scores(variables=variables, leads=(6,))
+    scores = rich_scores(variables=TWO[:1], leads=(6,)).isel(variable=[0] * len(variables))
+    scores = scores.assign_coords(variable=list(variables))
     page = written(tmp_path, scores=scores, references=cards)
     assert len(drawn) == 60
     assert sum(name.startswith("scorecard") for name in drawn) == 4
@@ -132,6 +135,47 @@ def test_the_most_important_pictures_are_kept_in_the_order_of_the_page(monkeypat
     assert shown(exhibits, 3) == ["a", "c", "d", "<p>Left out to keep the page small: b.</p>"]
     assert shown(exhibits, 9) == ["a", "b", "c", "d"]
     assert sum(shares(40, [9] * 7)) == 40
+
+
+def test_baselines_are_explained_by_default_and_references_are_those_the_scores_name(
+    tmp_path, rich_scores
+):
+    scores = rich_scores(variables=TWO[:1], leads=(6,))
+    keep = ["crps", "rmse", "bias", "spread_skill_ratio", "energy_score", "energy_score_lead_time"]
+    scores = scores[[*keep, "crpss_climatology", "crps_climatology", "crpss_by_scale_climatology"]]
+    page = written(tmp_path, scores=scores, references={"climatology": "my own"})
+    assert "my own" in page
+    assert "beats climatology at 1 of 1 leads." in page
+    assert "by scale" not in page
+    page = written(tmp_path, scores=scores)
+    assert "analyses of the training period" in page
+    assert "the last analysis" not in page
+
+
+def test_scores_of_leads_or_variables_together_are_tables_with_their_skills(rich_scores):
+    scores = rich_scores(variables=TWO, leads=(6, 12), regions=("all", "tropics"))
+    score = xr.DataArray([0.5, 0.75], {"lead_time": scores["lead_time"]}, "lead_time")
+    scores["energy_score_variable"] = score
+    scores["energy_skill_variable_persistence"] = score - 0.6
+    scores["energy_score_lead_time"][:] = [[1.5, 250.0], [3.0, 500.0]]  # K, Pa
+    tables = joint_tables(one_stratum(scores)[0])
+    cells = [
+        re.findall(r"<t[hd][^>]*>([^<]*)<", row)
+        for row in re.findall("<tr>.*?</tr>", "".join(tables))
+    ]
+    assert cells == [
+        ["joint over space and lead times", "energy score", "skill against climatology [%]"],
+        ["2 m temperature", "1.50 K", "25.0"],
+        ["mean sea level pressure", "2.50 hPa", "25.0"],
+        ["joint over space and variables", "energy score", "skill against persistence [%]"],
+        ["+6 h", "0.500", "▼ -10.0"],
+        ["+12 h", "0.750", "15.0"],
+    ]
+    assert joint_tables(scores[["crps", "energy_score"]]) == []
+
+
+def test_the_scorecard_says_how_few_independent_forecasts_there_are(page):
+    assert "the 60 compared count as 40 independent ones in the median" in page
 
 
 # The verdict

@@ -96,7 +96,7 @@ def test_labels_of_cards_of_any_size_stay_apart_and_inside(
 ):
     comparison = rich_comparison(variables=variables, leads=leads, regions=regions)
     figure = plot_scorecard(comparison, title="CRPS")
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     whole = figure.bbox
     panels = figure.axes[: max(1, len(regions))]
     for axis, along in [(p.xaxis, "x") for p in panels] + [(p.yaxis, "y") for p in panels]:

@@ -1,12 +1,12 @@
-r"""Squared distances between the members of an ensemble and its observation, in numpy.
+r"""Squared distances between the members of an ensemble and its observation.
 
 Distances are those of the energy score: :math:`\sum_c w_c (x_c - y_c)^2` over cells. They add over
 tiles of space, variables and lead times; the root comes last.
 
 All is taken about the first member and in float64: differences of float32 values are then exact,
-equal members are at distance zero, and a geopotential of 500,000 m² s⁻² costs no digit. Compiled,
-the squares of differences are summed. Without numba they come from Gram matrices, where a pair so
-close that its distance would lose digits is recomputed from its difference.
+and a geopotential of 500,000 m² s⁻² costs no digit. The distances come from Gram matrices; a pair
+so close that its distance would lose digits is recomputed from its difference, so that equal
+members are at distance zero.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 
-# Values worked on at a time without numba: 4 MiB. Narrower blocks read a power of two apart from
-# each member, which land on the same few lines of the cache.
+# Values worked on at a time in numpy: 4 MiB. Narrower blocks read a power of two apart from each
+# member, which land on the same few lines of the cache.
 _BLOCK_VALUES = 2**19
 # A Gram matrix gives a squared distance to 1e-16 of the squares it is the difference of; below
 # this fraction of them the difference itself is summed.
@@ -192,58 +192,53 @@ def squared_distances(
     ``x`` is (case, number, cell), ``y`` (case, cell), ``weights`` (cell,); also gives the sums of
     the weights that counted, (case,).
     """
-    total = np.zeros((len(x), x.shape[1] + 1, x.shape[1] + 1))
     counted = ~np.isnan(y) & (weights > 0)
+    total = counted @ weights
+    kept = counted.any(axis=0)
+    if not kept.all():  # a region, say
+        x, y, weights, counted = x[..., kept], y[:, kept], weights[kept], counted[:, kept]
     if compiles():
-        from weatherdiff.evaluation.pairs import add_squares
-
-        add_squares(_plain_array(x), _plain_array(y), np.sqrt(weights), counted, total)
+        from weatherdiff.evaluation.kernels.gram import gram
     else:
-        _add_plain(x, y, np.sqrt(weights), counted, total)
-    return total, counted @ weights
+        gram = _plain_gram
+    cases, members, _ = x.shape
+    root = np.sqrt(weights)
+    products = np.zeros((cases, members + 1, members + 1))  # the first member is the origin
+    products[:, 1:, 1:] = gram(x, y, root, counted)
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is the answer
+        norms = np.diagonal(products, axis1=-2, axis2=-1)
+        sums = norms[:, :, np.newaxis] + norms[:, np.newaxis, :]
+        squares = sums - 2 * products
+        close = np.nonzero(np.triu(squares < _CLOSE * sums, 1))
+    step = max(1, _BLOCK_VALUES // max(1, x.shape[-1]))
+    for start in range(0, len(close[0]), step):
+        case, i, j = (index[start : start + step] for index in close)
+        apart = x[case, i].astype(np.float64)
+        apart -= np.where((j < members)[:, np.newaxis], x[case, np.minimum(j, members - 1)], y[case])
+        apart *= root
+        np.copyto(apart, 0.0, where=~counted[case])
+        squares[case, i, j] = squares[case, j, i] = np.einsum("pc,pc->p", apart, apart)
+    return squares, total
 
 
-def _plain_array(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Single or double precision, contiguous and writeable, so that few types are compiled for."""
-    dtype = np.float32 if values.dtype.newbyteorder("=") == np.float32 else np.float64
-    return np.require(values, dtype, ["C", "W"])
-
-
-def _add_plain(
+def _plain_gram(
     x: npt.NDArray[Any],
     y: npt.NDArray[Any],
     root: FloatArray,
     counted: npt.NDArray[np.bool_],
-    total: FloatArray,
-) -> None:
-    """Gram matrices of the differences to the first member, which it leaves at the origin."""
+) -> FloatArray:
+    """Do the same as :func:`weatherdiff.evaluation.kernels.gram.gram`, by BLAS."""
     cases, members, cells = x.shape
-    for start in range(0, cells, max(1, _BLOCK_VALUES // members)):
-        part = slice(start, start + max(1, _BLOCK_VALUES // members))
-        apart = np.empty((cases, members, y[:, part].shape[1]))
-        apart[:, :-1] = x[:, 1:, part]
-        apart[:, -1] = y[:, part]
+    products = np.zeros((cases, members, members))
+    step = max(1, _BLOCK_VALUES // (cases * members))
+    for start in range(0, cells, step):
+        part = slice(start, start + step)
+        rows = np.empty((cases, members, y[:, part].shape[1]))
+        rows[:, :-1] = x[:, 1:, part]
+        rows[:, -1] = y[:, part]
         with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is the answer
-            apart -= x[:, :1, part].astype(np.float64)
-            apart *= root[part]
-        if not counted[:, part].all():
-            np.copyto(apart, 0.0, where=~counted[:, np.newaxis, part])
-        total += _between_points(apart)
-
-
-def _between_points(rows: FloatArray) -> FloatArray:
-    """Squared distances between the origin, first, and the rows of each matrix; never negative."""
-    gram = np.zeros((len(rows), rows.shape[1] + 1, rows.shape[1] + 1))
-    with np.errstate(invalid="ignore"):
-        gram[:, 1:, 1:] = rows @ rows.swapaxes(-1, -2)
-        norms = np.diagonal(gram, axis1=-2, axis2=-1)
-        sums = norms[:, :, np.newaxis] + norms[:, np.newaxis, :]
-        squares = sums - 2 * gram
-        close = np.triu(squares < _CLOSE * sums, 1)
-    case, i, j = np.nonzero(close)
-    step = max(1, _BLOCK_VALUES // rows.shape[-1])
-    for start in range(0, len(case), step):
-        c, a, b = (index[start : start + step] for index in (case, i, j))
-        difference = rows[c, a - 1] - rows[c, b - 1]
-        squares[c, a, b] = squares[c, b, a] = np.einsum("nk,nk->n", difference, difference)
-    return squares
+            rows -= x[:, :1, part].astype(np.float64)
+            rows *= root[part]
+            np.copyto(rows, 0.0, where=~counted[:, np.newaxis, part])
+            products += rows @ rows.swapaxes(-1, -2)
+    return products

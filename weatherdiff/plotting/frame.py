@@ -24,7 +24,7 @@ def put_title(figure: Figure, text: str, **place: Any) -> None:
 def put_legend(figure: Figure, axes: Axes) -> None:
     """Legend of one panel's lines, below all of them, where it hides none."""
     handles, labels = axes.get_legend_handles_labels()
-    widest = 0.6 + 0.075 * max(map(len, labels), default=0)
+    widest = 0.5 + 0.075 * max(map(len, labels), default=0)
     columns = max(1, min(len(labels), int(figure.get_figwidth() / widest)))
     figure.legend(
         handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=9
