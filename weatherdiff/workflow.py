@@ -14,6 +14,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,9 @@ from weatherdiff.staging import remove_leftovers, staged
 
 if TYPE_CHECKING:
     from weatherdiff.data.loader import WindowDataset
+    from weatherdiff.flow import Objective
     from weatherdiff.forecasting.forecaster import Forecaster
+    from weatherdiff.grid import Grid
 
 __all__ = ["check", "evaluate", "forecast", "open_source", "prepare", "report", "run", "train"]
 
@@ -147,6 +150,7 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
         )
     _set_threads(config)
     store = _open_store(config)
+    objective = _objective(config, store.grid)
     training, validation = (_windows(config, store, name) for name in ("training", "validation"))
     options = config.training
     example = training[0]
@@ -174,13 +178,14 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
         ),
         fair_crps,
         seed=options.seed,
-        tau=options.tau,
+        objective=objective,
         members=options.validation_members,
         augment=Augmentation(
             training,
             rotation=options.rotation,
             amplitude=options.amplitude,
             history_noise=options.history_noise,
+            history_dropout=config.objective.history_dropout,
         ),
     )
     data = WindowDataModule(
@@ -213,7 +218,12 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
         scale = np.ones((config.window.frames, len(store.channels)), np.float32)
         if options.calibrate:
             scale = calibrate_noise(
-                result.network, data.val_dataloader(), members=20, seed=options.seed, steps=4
+                result.network,
+                data.val_dataloader(),
+                members=20,
+                seed=options.seed,
+                steps=objective.schedule.steps,
+                objective=objective,
             )
     forecaster = Forecaster(
         network=result.network,
@@ -237,6 +247,8 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
             "source": store.metadata["source"],
             "versions": versions(),
         },
+        objective=objective,
+        history_dropout=config.objective.history_dropout,
     )
     forecaster.save(config.model_folder, overwrite=overwrite)
     (folder / "last.ckpt").unlink()  # done: to train again is to begin again
@@ -279,11 +291,18 @@ def forecast(config: Config, *, overwrite: bool = False) -> Path:
     ds = open_source(config)
     options = config.forecast
     sampling = Sampling(
-        options.sampler, options.steps, options.member_block, options.precision, options.noise
+        sampler=options.sampler,
+        steps=options.steps,
+        member_block=options.member_block,
+        precision=options.precision,
+        noise=options.noise,
+        grid=options.grid,
+        guidance=options.guidance,
     )
+    schedule = forecaster.schedule(sampling)  # refuses what has no meaning for the model
     frames = forecaster.frames_until(options.lead_time)
     init_times = _init_times(config, frames)
-    settings = _forecast_settings(config)
+    settings = _forecast_settings(config, asdict(schedule))
     config.forecasts.mkdir(parents=True, exist_ok=True)
     remove_leftovers(config.forecasts)
     due = []
@@ -330,11 +349,59 @@ def forecast(config: Config, *, overwrite: bool = False) -> Path:
     return config.forecasts
 
 
-def _forecast_settings(config: Config) -> str:
+def _forecast_settings(config: Config, schedule: dict[str, Any]) -> str:
     """Give what forecasts depend on beside initial times and the contents of the source."""
     model = json.loads((config.model_folder / "model.json").read_text())
     options = config.forecast.model_dump(mode="json", exclude={"init_times", "every"})
+    options |= schedule
+    # As forecasts were described before there was a choice, so that those that are there stay.
+    for key, only in (("grid", "uniform"), ("guidance", 1.0)):
+        if options[key] == only:
+            del options[key]
     return json.dumps({**options, "weights_sha256": model["weights_sha256"]}, sort_keys=True)
+
+
+def _objective(config: Config, grid: Grid) -> Objective:
+    """Give the rung asked for, with what the configuration changes of it.
+
+    Raises
+    ------
+    ConfigError
+        The parts do not go together.
+    """
+    from weatherdiff.flow import RUNGS, SpectralNoise, Times
+
+    options, rung = config.objective, RUNGS[config.objective.rung]
+
+    def wanted(*names: str) -> dict[str, Any]:
+        found = {name: getattr(options, name) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
+
+    try:
+        times = rung.times
+        if options.times not in (None, times.name):
+            times = Times(options.times, *((-1.2, 1.2) if options.times == "log_normal" else ()))
+        if config.training.tau is not None:
+            times = replace(times, mean=config.training.tau[0], std=config.training.tau[1])
+        noise = None
+        if options.noise == "isotropic":
+            noise = SpectralNoise(
+                tuple(grid.latitude.tolist()),
+                tuple(grid.longitude.tolist()),
+                options.noise_wavenumber,
+                options.frame_correlation,
+            )
+        elif options.frame_correlation:
+            raise ValueError("frame_correlation is of isotropic noise; set objective.noise")
+        return replace(
+            rung,
+            **wanted("path", "prediction", "loss", "weighting", "coupling"),
+            times=times,
+            schedule=replace(rung.schedule, **wanted("sampler", "steps", "grid")),
+            noise=noise,
+        )
+    except ValueError as error:
+        raise ConfigError(f"objective: {error}.") from None
 
 
 def evaluate(config: Config) -> xr.Dataset:
@@ -399,6 +466,7 @@ def check(config: Config) -> str:
 
     ds = open_source(config)
     channels, grid = Channels.from_dataset(ds), Grid.from_dataset(ds)
+    _objective(config, grid)
     times = seconds(ds["time"].values)
     spec = _spec(config)
     static = [n for n in ds.data_vars if "time" not in ds[n].dims]

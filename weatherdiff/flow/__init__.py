@@ -44,7 +44,7 @@ from weatherdiff.flow.sampler import (
     Velocity,
     integrate,
 )
-from weatherdiff.flow.spectrum import correlate_frames, isotropic, power_law
+from weatherdiff.flow.spectrum import SpectralNoise, correlate_frames, isotropic, power_law
 from weatherdiff.flow.times import Times, logit_normal_tau
 from weatherdiff.flow.variational import variational_bound, variational_loss
 from weatherdiff.flow.weighting import WEIGHTINGS, implied_weight, importance
@@ -73,6 +73,7 @@ __all__ = [
     "PathSample",
     "Predictor",
     "Schedule",
+    "SpectralNoise",
     "Times",
     "VarianceExploding",
     "VariancePreserving",

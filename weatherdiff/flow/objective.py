@@ -6,7 +6,7 @@ what training minimises, what sampling integrates, and what a model's folder rec
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from weatherdiff.flow.loss import denoising_loss, flow_matching_loss
 from weatherdiff.flow.parameterization import PARAMETERIZATIONS, Predictor, Velocity
 from weatherdiff.flow.path import PATHS, GaussianPath
 from weatherdiff.flow.sampler import GRIDS, Sampler, integrate
+from weatherdiff.flow.spectrum import SpectralNoise
 from weatherdiff.flow.times import Times
 from weatherdiff.flow.variational import variational_loss
 from weatherdiff.flow.weighting import WEIGHTINGS, importance
@@ -80,6 +81,8 @@ class Objective:
         Of noise and data within a batch.
     schedule : Schedule
         How it is sampled.
+    noise : SpectralNoise, optional
+        What the path starts from; white noise if absent.
 
     Raises
     ------
@@ -99,6 +102,7 @@ class Objective:
     weighting: str = "plain"
     coupling: str = "independent"
     schedule: Schedule = field(default_factory=Schedule)
+    noise: SpectralNoise | None = None
 
     def __post_init__(self) -> None:
         _known("path", self.path, PATHS)
@@ -135,6 +139,10 @@ class Objective:
         if schedule.sampler == "ancestral" and steps is not None and schedule.steps > steps:
             raise ValueError(f"the chain has {steps} steps, fewer than {schedule.steps}")
 
+    def colour(self, white: Tensor) -> Tensor:
+        """Give white noise the spectrum that the path starts from."""
+        return white if self.noise is None else self.noise(white)
+
     def draw_times(self, batch: int, generator: Generator) -> Float[Tensor, " batch"]:
         """Draw the flow times of a batch."""
         path = self.gaussian_path
@@ -160,7 +168,8 @@ class Objective:
         """
         if self.coupling == "optimal_transport":
             noise = optimal_transport(noise, data)
-        if replace(self, times=Times(), coupling="independent", schedule=Schedule()) == Objective():
+        kind = (self.path, self.prediction, self.loss, self.weighting)
+        if kind == ("linear", "velocity", "mean_square", "plain"):
             return flow_matching_loss(network, data, noise, tau, weights=weights)
         model, path = self.predictor(network), self.gaussian_path
         if self.loss == "variational":
@@ -225,8 +234,12 @@ class Objective:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Objective":
         """Undo :meth:`to_dict`."""
-        parts = {"times": Times(**record["times"]), "schedule": Schedule(**record["schedule"])}
-        return cls(**{**record, **parts})
+        times, schedule = Times(**record["times"]), Schedule(**record["schedule"])
+        noise = record["noise"]
+        if noise is not None:
+            grid = {name: tuple(noise[name]) for name in ("latitude", "longitude")}
+            noise = SpectralNoise(**{**noise, **grid})
+        return cls(**{**record, "times": times, "schedule": schedule, "noise": noise})
 
 
 def _known(what: str, name: str, names: Any) -> None:

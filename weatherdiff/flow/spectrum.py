@@ -13,13 +13,15 @@ covariance by its matrix square root, which is exact and fit for some thousand c
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Colour", "correlate_frames", "isotropic", "power_law"]
+__all__ = ["Colour", "SpectralNoise", "correlate_frames", "isotropic", "power_law"]
 
 Colour = Callable[[Tensor], Tensor]
 """Maps white noise (..., lat, lon) to noise of another spectrum, of the same shape and variance."""
@@ -91,6 +93,42 @@ def correlate_frames(
     covariance = correlation ** (lag[:, None] - lag).abs()
     factor = torch.linalg.cholesky(covariance).to(noise)
     return torch.einsum("st,...tcyx->...scyx", factor, noise)
+
+
+@dataclass(frozen=True)
+class SpectralNoise:
+    """Isotropic noise on one grid, correlated over the frames: a map of white noise.
+
+    Parameters
+    ----------
+    latitude, longitude : tuple of float
+        In degrees; see :func:`isotropic`.
+    wavenumber : float
+        Degree up to which the spectrum is flat; see :func:`power_law`.
+    frame_correlation : float
+        See :func:`correlate_frames`.
+    """
+
+    latitude: tuple[float, ...]
+    longitude: tuple[float, ...]
+    wavenumber: float = 10.0
+    frame_correlation: float = 0.0
+
+    def __call__(
+        self, white: Float[Tensor, "*batch time channel lat lon"]
+    ) -> Float[Tensor, "*batch time channel lat lon"]:
+        """Colour white noise."""
+        return correlate_frames(self._colour(white), self.frame_correlation)
+
+    @cached_property
+    def _colour(self) -> Colour:
+        latitude, longitude = (
+            torch.tensor(a, dtype=torch.float64) for a in (self.latitude, self.longitude)
+        )
+        return isotropic(latitude, longitude, self._power)
+
+    def _power(self, degrees: int) -> Tensor:
+        return power_law(degrees, wavenumber=self.wavenumber)
 
 
 def _normalised(power: Tensor) -> Tensor:
