@@ -100,7 +100,8 @@ class Objective(_Section):
     """Distribution of the flow times; ``training.tau`` has its mean and standard deviation."""
     loss: Literal["mean_square", "variational"] | None = None
     weighting: (
-        Literal["plain", "bound", "sigmoid", "flow_matching", "v_cosine", "min_snr", "edm"] | None
+        Literal["plain", "bound", "sigmoid", "flow_matching", "noise_cosine", "min_snr", "edm"]
+        | None
     ) = None
     coupling: Literal["independent", "optimal_transport"] | None = None
     sampler: Sampler | None = None

@@ -210,11 +210,8 @@ def _isotropic(x: Tensor, scales: Scales, observed: Observations) -> tuple[Tenso
         one = torch.zeros_like(x[:1]).clone().requires_grad_()
         seen = observed.operator(one)[0]
         columns = [torch.autograd.grad(s, one, retain_graph=True)[0].flatten() for s in seen]
-    rows = torch.stack(columns)
-    return (
-        expand_as(variance, rows[None]) * rows,
-        expand_as(variance, rows[None]) * (rows @ rows.T),
-    )
+    rows, variance = torch.stack(columns), variance[:, None, None]
+    return variance * rows, variance * (rows @ rows.T)
 
 
 def _solve(cross: Tensor, seen: Tensor, observed: Observations) -> Tensor:

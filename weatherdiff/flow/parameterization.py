@@ -21,10 +21,11 @@ score     :math:`-x_0/\sigma`                    Song et al. (2021), arXiv:2011.
 where :math:`r^2 = \alpha^2 + \sigma^2`, which is 1 on variance-preserving paths; on EDM's it makes
 v the negative of that paper's preconditioned network.
 
-At the ends a prediction may leave one of the two undetermined: noise and score, where there is no
-data in the state, say nothing of the data, and data, where there is no noise in it, nothing of the
-noise. It is then taken as zero, the mean of normalised data and of the noise. A coefficient that is
-infinite there (of the score at the data) counts as zero, too. So all conversions are finite.
+At the ends the state is one of the two, and a prediction may leave the other undetermined: noise
+and score, where there is no data in the state, say nothing of the data, and data, where there is no
+noise in it, nothing of the noise. It is then taken as zero, the mean of normalised data and of the
+noise. A coefficient that is infinite there (of the score at the data) counts as zero, too. So all
+conversions are finite.
 """
 
 from collections.abc import Callable
@@ -79,10 +80,15 @@ def separate(
 ) -> Prediction:
     """Give both ends of the path from a prediction; see the module for what the ends of time do."""
     scales = path.scales(tau)
+    alpha, sigma, *_ = scales
+    if source == "score":
+        value, source = -expand_as(sigma, x) * value, "noise"
     a, b = PARAMETERIZATIONS[source](scales)
-    determinant = scales.alpha * b - scales.sigma * a
-    solved = (b, -scales.sigma, -a, scales.alpha)
-    bx, bp, ax, ap = (expand_as(_finite(c / determinant), x) for c in solved)
+    determinant = alpha * b - sigma * a
+    bx, bp, ax, ap = (_finite(c / determinant) for c in (b, -sigma, -a, alpha))
+    bx, bp = torch.where(sigma == 0, 1 / alpha, bx), torch.where(sigma == 0, 0, bp)
+    ax, ap = torch.where(alpha == 0, 1 / sigma, ax), torch.where(alpha == 0, 0, ap)
+    bx, bp, ax, ap = (expand_as(c, x) for c in (bx, bp, ax, ap))
     data, noise = bx * x + bp * value, ax * x + ap * value
     # A prediction of one end is that end, and the division would only lose digits.
     return Prediction(value if source == "data" else data, value if source == "noise" else noise)

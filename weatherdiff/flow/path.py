@@ -207,7 +207,7 @@ class CosinePath(GaussianPath):
         first = rate * self.offset
         angle = first + rate * (1 - tau)
         scale = 1 / math.cos(first)
-        alpha = scale * torch.cos(angle).clamp(min=0)
+        alpha = scale * torch.sin(rate * tau)  # the angle's cosine, and exactly 0 at the noise
         sigma = scale * torch.sqrt(torch.sin(angle - first) * torch.sin(angle + first))
         alpha_dot = scale * rate * torch.sin(angle)
         return Scales(alpha, sigma, alpha_dot, -alpha * alpha_dot / sigma)

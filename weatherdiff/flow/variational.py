@@ -35,8 +35,10 @@ __all__ = ["Bound", "Variance", "variational_bound", "variational_loss"]
 
 Variance = float | Callable[[Tensor, Tensor], Tensor]
 r"""The fraction f of a step's log variance between two choices, :math:`\log v = f\log\beta +
-(1-f)\log\tilde\beta` (Nichol & Dhariwal 2021, arXiv:2102.09672, equation 15): 0 and 1 are the fixed
-ones of Ho et al. (2020), section 3.2; a callable ``(x, tau)`` is learned, in the shape of x."""
+(1-f)\log\tilde\beta`, with :math:`\beta = \sigma_{t|s}^2` (Nichol & Dhariwal 2021, arXiv:2102.09672,
+equation 15). 1 and 0 are the fixed ones of Ho et al. (2020), section 3.2: right where the noise hides
+nothing of the data's variance, and for data without any; a callable ``(x, tau)`` is learned, in the
+shape of x."""
 
 
 class Bound(NamedTuple):
@@ -69,7 +71,7 @@ def variational_loss(
     tau: Float[Tensor, " batch"],
     *,
     steps: int,
-    variance: Variance = 0.0,
+    variance: Variance = 1.0,
     weights: Tensor | None = None,
 ) -> Float[Tensor, ""]:
     """One step of the bound for each sample, so that its expectation over uniform tau is the bound.
@@ -96,7 +98,7 @@ def variational_loss(
     later, sooner = 1 - number / steps, 1 - (number - 1) / steps
     x = model.path.sample(noise, data, later.to(data)).x
     term = torch.where(
-        expand_as(number == 1, x),
+        expand_as(number, x) == 1,
         _reconstruction(model, data, x, later),
         _step(model, data, x, later, sooner.clamp(max=1 - 0.5 / steps), variance),
     )
@@ -109,7 +111,7 @@ def variational_bound(
     *,
     steps: int | Sequence[float],
     noise: Callable[[Tensor], Tensor],
-    variance: Variance = 0.0,
+    variance: Variance = 1.0,
     weights: Tensor | None = None,
 ) -> Bound:
     """Every term of the bound, each with noise of its own.

@@ -26,7 +26,7 @@ WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "bound": torch.ones_like,
     "sigmoid": lambda log_snr: torch.sigmoid(2 - log_snr),
     "flow_matching": lambda log_snr: torch.exp(-log_snr / 2),
-    "v_cosine": lambda log_snr: 1 / torch.cosh(log_snr / 2),
+    "noise_cosine": lambda log_snr: 1 / torch.cosh(log_snr / 2),
     "min_snr": lambda log_snr: (5 * torch.exp(-log_snr)).clamp(max=1) / torch.cosh(log_snr / 2),
     "edm": lambda log_snr: (
         torch.exp(-((log_snr - 2.4).square()) / (2 * 2.4**2))
