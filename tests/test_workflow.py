@@ -201,7 +201,8 @@ def test_each_rung_of_the_ladder_is_one_key(
     record = json.loads((tmp_path / "model" / "model.json").read_text())["objective"]
     assert record["coupling"] == ("optimal_transport" if "ot" in rung else "independent")
     forecasts = weatherdiff.open_forecasts(tmp_path / "forecasts")
-    assert np.isfinite(forecasts["2m_temperature"].isel(latitude=10, longitude=20)).all()
+    fields = forecasts["2m_temperature"]
+    assert int(fields.isnull().sum()) == 341 * fields.size // (22 * 28)  # the sea alone
 
 
 def test_sampling_that_has_no_meaning_for_the_rung_is_refused(

@@ -19,6 +19,7 @@ __all__ = ["Config", "load_config"]
 Positive = Annotated[int, Field(ge=1)]
 Span = tuple[str, str]
 Sampler = Literal["euler", "midpoint", "heun", "ddim", "dpm++2m", "adaptive", "ancestral", "churn"]
+Weighting = Literal["plain", "bound", "sigmoid", "flow_matching", "noise_cosine", "min_snr", "edm"]
 Grid = Literal["uniform", "karras", "shifted"]
 
 
@@ -99,10 +100,7 @@ class Objective(_Section):
     times: Literal["uniform", "low_discrepancy", "logit_normal", "log_normal"] | None = None
     """Distribution of the flow times; ``training.tau`` has its mean and standard deviation."""
     loss: Literal["mean_square", "variational"] | None = None
-    weighting: (
-        Literal["plain", "bound", "sigmoid", "flow_matching", "noise_cosine", "min_snr", "edm"]
-        | None
-    ) = None
+    weighting: Weighting | None = None
     coupling: Literal["independent", "optimal_transport"] | None = None
     sampler: Sampler | None = None
     steps: Positive | None = None

@@ -35,10 +35,10 @@ __all__ = ["Bound", "Variance", "variational_bound", "variational_loss"]
 
 Variance = float | Callable[[Tensor, Tensor], Tensor]
 r"""The fraction f of a step's log variance between two choices, :math:`\log v = f\log\beta +
-(1-f)\log\tilde\beta`, with :math:`\beta = \sigma_{t|s}^2` (Nichol & Dhariwal 2021, arXiv:2102.09672,
-equation 15). 1 and 0 are the fixed ones of Ho et al. (2020), section 3.2: right where the noise hides
-nothing of the data's variance, and for data without any; a callable ``(x, tau)`` is learned, in the
-shape of x."""
+(1-f)\log\tilde\beta` with :math:`\beta = \sigma_{t|s}^2` (Nichol & Dhariwal 2021, arXiv:2102.09672,
+equation 15). 1 and 0 are the fixed ones of Ho et al. (2020), section 3.2: right for data that vary
+as the noise does, and for data that do not vary. A callable ``(x, tau)`` is learned, in the shape
+of x."""
 
 
 class Bound(NamedTuple):
