@@ -35,6 +35,17 @@ def call(verb: str, config: Path, *overrides: str) -> int:
     return main([verb, str(config), *options])
 
 
+LADDER = ["data.variables=[2m_temperature, surface_pressure]", "forecast.every=200"]
+
+
+@pytest.fixture(scope="module")
+def ladder_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The prepared fields, which no rung changes."""
+    output = tmp_path_factory.mktemp("ladder")
+    assert call("prepare", CONFIGS / "ladder.yaml", *LADDER, f"output={output}") == 0
+    return output / "fields.zarr"
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The demo's configuration, run on one variable and few initial times."""
@@ -171,8 +182,48 @@ def test_era5_weatherbench2_config_runs_on_an_imitation_of_its_store(tmp_path: P
     assert forecasts.sizes["lead_time"] == 6  # beyond the block of four
 
 
+@pytest.mark.parametrize(
+    ("rung", "options"),
+    [
+        ("variational", ["forecast.sampler=ancestral", "forecast.steps=3"]),
+        ("edm", ["forecast.steps=2"]),
+        ("v_prediction", ["objective.noise=isotropic", "objective.frame_correlation=0.5"]),
+        ("flow_matching_ot", ["objective.history_dropout=0.3", "forecast.guidance=0.5"]),
+    ],
+)
+def test_each_rung_of_the_ladder_is_one_key(
+    ladder_store: Path, tmp_path: Path, rung: str, options: list[str]
+) -> None:
+    overrides = [*LADDER, f"output={tmp_path}", f"objective.rung={rung}", *options]
+    (tmp_path / "fields.zarr").symlink_to(ladder_store)
+    for verb in ("train", "forecast"):
+        assert call(verb, CONFIGS / "ladder.yaml", *overrides) == 0, verb
+    record = json.loads((tmp_path / "model" / "model.json").read_text())["objective"]
+    assert record["coupling"] == ("optimal_transport" if "ot" in rung else "independent")
+    forecasts = weatherdiff.open_forecasts(tmp_path / "forecasts")
+    fields = forecasts["2m_temperature"]
+    assert int(fields.isnull().sum()) == 341 * fields.size // (22 * 28)  # the sea alone
+
+
+def test_sampling_that_has_no_meaning_for_the_rung_is_refused(
+    ladder_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = [*LADDER, f"output={tmp_path}"]
+    (tmp_path / "fields.zarr").symlink_to(ladder_store)
+    assert call("train", CONFIGS / "ladder.yaml", *overrides, "objective.loss=variational") == 78
+    assert "needs a path of steps" in capsys.readouterr().err
+    assert call("train", CONFIGS / "ladder.yaml", *overrides) == 0
+    for options, message in (
+        (["forecast.sampler=ancestral"], "chain of noising steps"),
+        (["forecast.guidance=0"], "history_dropout"),
+    ):
+        assert call("forecast", CONFIGS / "ladder.yaml", *overrides, *options) == 78
+        assert message in capsys.readouterr().err
+    assert call("forecast", CONFIGS / "ladder.yaml", *overrides, "forecast.sampler=midpoint") == 0
+
+
 def test_every_configuration_is_run_by_a_test() -> None:
-    tested = {"demo", "daily_pressure", "era5_weatherbench2"}
+    tested = {"demo", "daily_pressure", "era5_weatherbench2", "ladder"}
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == tested
 
 

@@ -18,6 +18,9 @@ __all__ = ["Config", "load_config"]
 
 Positive = Annotated[int, Field(ge=1)]
 Span = tuple[str, str]
+Sampler = Literal["euler", "midpoint", "heun", "ddim", "dpm++2m", "adaptive", "ancestral", "churn"]
+Weighting = Literal["plain", "bound", "sigmoid", "flow_matching", "noise_cosine", "min_snr", "edm"]
+Grid = Literal["uniform", "karras", "shifted"]
 
 
 class _Section(BaseModel):
@@ -78,6 +81,41 @@ class Model(_Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
+class Objective(_Section):
+    """What the network is trained and sampled for: a rung of the ladder, or any mixture of them.
+
+    All keys but the rung's name default to what the rung has; see :mod:`weatherdiff.flow`.
+    """
+
+    rung: Literal[
+        "variational",
+        "noise_prediction",
+        "v_prediction",
+        "edm",
+        "flow_matching",
+        "flow_matching_ot",
+    ] = "flow_matching"
+    path: Literal["linear", "ddpm", "cosine", "edm"] | None = None
+    prediction: Literal["noise", "data", "v", "velocity", "score"] | None = None
+    times: Literal["uniform", "low_discrepancy", "logit_normal", "log_normal"] | None = None
+    """Distribution of the flow times; ``training.tau`` has its mean and standard deviation."""
+    loss: Literal["mean_square", "variational"] | None = None
+    weighting: Weighting | None = None
+    coupling: Literal["independent", "optimal_transport"] | None = None
+    sampler: Sampler | None = None
+    steps: Positive | None = None
+    grid: Grid | None = None
+    """Sampler, its steps and their spacing, recorded with the model and used in validation."""
+    noise: Literal["white", "isotropic"] = "white"
+    """Spectrum of the noise: independent cells, or isotropic on the sphere."""
+    noise_wavenumber: Annotated[float, Field(gt=0)] = 10.0
+    """Waves round the globe up to which isotropic noise is white."""
+    frame_correlation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of isotropic noise, between neighbouring frames."""
+    history_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability that a training window loses its history: for ``forecast.guidance``."""
+
+
 class Training(_Section):
     """Optimisation and validation."""
 
@@ -88,8 +126,9 @@ class Training(_Section):
     warmup: Positive = 100
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
-    tau: tuple[float, float] = (0.0, 1.0)
-    """Mean and standard deviation of the logit of the flow times."""
+    tau: tuple[float, Annotated[float, Field(gt=0)]] | None = None
+    """Mean and standard deviation of the logit of the flow times (``logit_normal``) or of the
+    logarithm of the ratio of noise to data (``log_normal``); the rung's by default."""
     rotation: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability that a window is mixed with another of the same time of day; for little data."""
     amplitude: Annotated[float, Field(ge=0)] = 0.0
@@ -118,8 +157,13 @@ class Forecast(_Section):
     """``test``: every initial time of the test period whose frames are all there."""
     every: Positive = 1
     """Only each n-th of the test period's initial times."""
-    sampler: Literal["heun", "euler"] = "heun"
-    steps: Positive = 4
+    sampler: Sampler | None = None
+    steps: Positive | None = None
+    grid: Grid | None = None
+    """Sampler, its steps and their spacing: those of the model's objective by default."""
+    guidance: float = 1.0
+    """How far the history is believed: 1 as trained, 0 gives samples of the climate; other values
+    than 1 need ``objective.history_dropout``."""
     member_block: Positive = 10
     """Members in one call of the network; results are bit-identical for a fixed block."""
     noise: dict[str, tuple[float, float]] = {}
@@ -223,6 +267,7 @@ class Config(_Section):
     forcings: list[str] = ["time_of_day", "toa_solar_radiation"]
     """Known ahead; see :data:`weatherdiff.data.forcings.FORCINGS`."""
     model: Model = Model()
+    objective: Objective = Objective()
     training: Training = Training()
     forecast: Forecast
     evaluation: Evaluation = Evaluation()

@@ -23,7 +23,7 @@ from weatherdiff.errors import (
     UnitsError,
     WeatherdiffError,
 )
-from weatherdiff.flow import keyed_noise
+from weatherdiff.flow import RUNGS, Objective, keyed_noise
 from weatherdiff.forecasting import Forecaster
 from weatherdiff.forecasting.forecaster import Sampling
 
@@ -603,3 +603,57 @@ def test_a_flipped_bit_in_the_source_is_bad_input_where_it_is_read(
     ) as error:
         _forecast(forecaster, open_fields(source))
     assert error.value.exit_code == 65
+
+
+def test_a_model_folder_of_the_first_version_is_flow_matching(
+    forecaster: Forecaster, tmp_path: Path
+) -> None:
+    replace(forecaster, objective=RUNGS["edm"], history_dropout=0.2).save(tmp_path / "model")
+    again = Forecaster.load(tmp_path / "model")
+    assert (again.objective, again.history_dropout) == (RUNGS["edm"], 0.2)
+    path = tmp_path / "model" / "model.json"
+    record = json.loads(path.read_text())
+    del record["objective"], record["history_dropout"]
+    with pytest.raises(InputError, match="lacks a part"):
+        path.write_text(json.dumps(record))
+        Forecaster.load(tmp_path / "model")
+    path.write_text(json.dumps({**record, "version": 1}))
+    old = Forecaster.load(tmp_path / "model")
+    assert (old.objective, old.history_dropout) == (Objective(), 0.0)
+
+
+@pytest.mark.parametrize("rung", sorted(RUNGS))
+@pytest.mark.parametrize("sampler", ["churn", "ddim"])
+def test_members_do_not_depend_on_their_number_for_any_rung(
+    forecaster: Forecaster, small_analyses: xr.Dataset, rung: str, sampler: str
+) -> None:
+    model = replace(forecaster, objective=RUNGS[rung])
+    few, many = (
+        model.forecast(
+            small_analyses, init_time=INIT, lead_time="24h", members=members, seed=1,
+            sampling=replace(FP32, sampler=sampler),
+        )
+        for members in (2, 6)
+    )  # fmt: skip
+    xr.testing.assert_identical(few, many.isel(number=slice(2)))
+
+
+def test_without_belief_in_the_history_it_is_forgotten(
+    forecaster: Forecaster, small_analyses: xr.Dataset
+) -> None:
+    """A sample of the climate is the same from any initial state of the same time."""
+    model = replace(forecaster, history_dropout=0.1)
+    other = small_analyses.copy(deep=True)
+    for name in other.data_vars:
+        if "time" in other[name].dims:
+            other[name] = other[name] * 1.001
+    free, changed, forecast = (
+        model.forecast(
+            data, init_time=INIT, lead_time="12h", members=2, seed=1,
+            sampling=replace(FP32, guidance=weight),
+        )
+        for data, weight in ((small_analyses, 0.0), (other, 0.0), (small_analyses, 1.0))
+    )  # fmt: skip
+    name = "mean_sea_level_pressure"
+    np.testing.assert_allclose(free[name], changed[name], rtol=1e-5)
+    assert float(abs(free[name] - forecast[name]).max()) > 1

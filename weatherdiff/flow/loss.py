@@ -3,17 +3,18 @@ r"""The flow matching loss: regress the network on the velocity of the path.
 .. math:: L = E_{\tau, x_0, x_1} \lVert v_\theta(x_\tau, \tau) - (x_1 - x_0) \rVert^2_w
 
 Its minimiser is the conditional expectation of the velocity, which is all that sampling needs
-(Lipman et al. 2023, arXiv:2210.02747, equation 9 and theorem 2).
+(Lipman et al. 2023, arXiv:2210.02747, equation 9 and theorem 2). :func:`denoising_loss` is the same
+for any path and prediction; its minimiser is the expectation of what is predicted.
 """
 
-import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Tensor
 
-from weatherdiff.flow.path import LinearPath
-from weatherdiff.flow.sampler import Velocity
+from weatherdiff.flow.parameterization import Prediction, Predictor, Velocity, combine
+from weatherdiff.flow.path import LinearPath, expand_as
+from weatherdiff.flow.times import logit_normal_tau
 
-__all__ = ["flow_matching_loss", "logit_normal_tau"]
+__all__ = ["denoising_loss", "flow_matching_loss", "logit_normal_tau", "weighted_mean"]
 
 
 def flow_matching_loss(
@@ -46,42 +47,59 @@ def flow_matching_loss(
 
     Examples
     --------
+    >>> import torch
     >>> noise, data = torch.zeros(4, 3), torch.ones(4, 3)
     >>> float(flow_matching_loss(lambda x, tau: torch.ones_like(x), data, noise, torch.rand(4)))
     0.0
     """
     x, velocity = LinearPath().sample(noise, data, tau)
-    error = (network(x, tau) - velocity).square()
+    return weighted_mean((network(x, tau) - velocity).square(), weights)
+
+
+def denoising_loss(
+    model: Predictor,
+    data: Float[Tensor, "batch ..."],
+    noise: Float[Tensor, "batch ..."],
+    tau: Float[Tensor, " batch"],
+    *,
+    importance: Float[Tensor, " batch"] | None = None,
+    weights: Tensor | None = None,
+) -> Float[Tensor, ""]:
+    r"""Weighted mean squared error of what the network predicts, whatever that is.
+
+    Noise prediction is Ho et al. (2020), arXiv:2006.11239, equation 14; v is Salimans & Ho (2022),
+    arXiv:2202.00512, appendix D; v on EDM's path is Karras et al. (2022), arXiv:2206.00364,
+    equation 8.
+
+    Parameters
+    ----------
+    model : Predictor
+        The network, its path and what it predicts.
+    data, noise, tau, weights
+        As for :func:`flow_matching_loss`.
+    importance : (batch,), optional
+        A factor on the squared error of each sample; see :func:`weatherdiff.flow.importance`.
+
+    Examples
+    --------
+    A network that gives its input predicts the noise where there is nothing else:
+
+    >>> import torch
+    >>> model = Predictor(lambda x, tau: x, parameterization="noise")
+    >>> float(denoising_loss(model, torch.ones(4, 3), torch.randn(4, 3), torch.zeros(4)))
+    0.0
+    """
+    x = model.path.sample(noise, data, tau).x
+    wanted = combine(Prediction(data, noise), tau, path=model.path, target=model.parameterization)
+    error = (model.network(x, tau) - wanted).square()
+    if importance is not None:
+        error = error * expand_as(importance, error)
+    return weighted_mean(error, weights)
+
+
+def weighted_mean(error: Tensor, weights: Tensor | None) -> Float[Tensor, ""]:
+    """Mean, weighted with what is broadcast to it."""
     if weights is None:
         return error.mean()
     weights = weights.expand_as(error)
     return (error * weights).sum() / weights.sum()
-
-
-def logit_normal_tau(
-    batch: int, *, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
-) -> Float[Tensor, " batch"]:
-    r"""Flow times whose logit is normal: :math:`\tau = 1/(1+e^{-u}),\; u \sim N(m, s^2)`.
-
-    The velocity is hardest to predict in the middle of the path, so that is where it is trained
-    most. The normal quantiles are stratified over the batch (one in each of ``batch`` equal
-    slices), which leaves each time's distribution as it is and lowers the variance of the loss.
-
-    Parameters
-    ----------
-    batch : int
-        How many times to draw.
-    mean, std : float
-        Of the logit.
-    generator : torch.Generator, optional
-        Source of randomness; PyTorch's default one if absent.
-
-    References
-    ----------
-    Esser et al. (2024), arXiv:2403.03206, section 3.1; stratification: Kingma et al. (2021),
-    arXiv:2107.00630, appendix I.1.
-    """
-    slices = torch.randperm(batch, generator=generator)
-    quantile = (slices + torch.rand(batch, generator=generator)) / batch
-    normal = torch.special.ndtri(quantile.double().clamp(1e-9, 1 - 1e-9)).float()
-    return torch.sigmoid(mean + std * normal)

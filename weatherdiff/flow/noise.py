@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-__all__ = ["keyed_generator", "keyed_noise"]
+__all__ = ["NoiseStream", "keyed_generator", "keyed_noise"]
+
+LATER = 1  # ends the keys of the noise that is drawn after the first
 
 
 def keyed_generator(*key: int) -> Generator:
@@ -68,6 +70,40 @@ def keyed_noise(
     ]
     members = [rng.standard_normal(shape, dtype=np.float32) for rng in generators]
     return torch.from_numpy(np.stack(members))
+
+
+class NoiseStream:
+    """Standard normal noise for samplers that draw it on the way, one stream for each member.
+
+    Parameters
+    ----------
+    seed, init_time, numbers, block
+        As for :func:`keyed_noise`, of which the stream is independent; ``init_time`` may be a list
+        with one time for each of ``numbers``.
+
+    Examples
+    --------
+    >>> many = NoiseStream(seed=0, init_time=0, numbers=[0, 1, 2])
+    >>> one = NoiseStream(seed=0, init_time=0, numbers=[2])
+    >>> x = torch.zeros(3, 5)
+    >>> all(torch.equal(many(x)[2:], one(x[2:])) for _ in range(4))
+    True
+    """
+
+    def __init__(
+        self, *, seed: int, init_time: int | list[int], numbers: list[int], block: int = 0
+    ) -> None:
+        times = [init_time] * len(numbers) if isinstance(init_time, int) else init_time
+        self._generators = [
+            np.random.default_rng(_sequence((seed, time, number, block, LATER)))
+            for time, number in zip(times, numbers, strict=True)
+        ]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Draw in the shape of ``x``, whose first axis is that of the members."""
+        shape = tuple(x.shape[1:])
+        rows = [rng.standard_normal(shape, dtype=np.float32) for rng in self._generators]
+        return torch.from_numpy(np.stack(rows)).to(x)
 
 
 def _sequence(key: tuple[int, ...]) -> np.random.SeedSequence:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,14 @@ from weatherdiff.data.formats import load
 from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.windows import WindowSpec, parse_time, seconds, to_datetime
 from weatherdiff.errors import ConfigError, InputError, MissingInputError, UnitsError
-from weatherdiff.flow import SAMPLERS, integrate, keyed_noise
+from weatherdiff.flow import (
+    NoiseStream,
+    Objective,
+    Predictor,
+    Schedule,
+    guided_by_history,
+    keyed_noise,
+)
 from weatherdiff.grid import Grid
 from weatherdiff.models import Condition, VideoDenoiser
 from weatherdiff.models.folder import load_model, save_model
@@ -36,9 +43,8 @@ class Sampling:
 
     Parameters
     ----------
-    sampler : {"heun", "euler"}
-    steps : int
-        Of the sampler.
+    sampler, steps, grid : str, int, str, optional
+        As in :class:`weatherdiff.flow.Schedule`; the model's own by default.
     member_block : int
         Members in one call of the network. Convolutions of different batch sizes differ in the
         last bits, so a forecast is bit-identical for a fixed block; the last one is filled up.
@@ -48,23 +54,41 @@ class Sampling:
         Factors on the initial noise of some channels, by label, at the first and the last frame
         of a block (linear between): a wider start gives a wider ensemble. They multiply what the
         model's own calibration found.
+    guidance : float
+        How far the history is believed: 1 as it was trained, 0 not at all, which gives samples of
+        the climate. Other values than 1 need a model that was trained with dropped histories.
     """
 
-    sampler: str = "heun"
-    steps: int = 4
+    sampler: str | None = None
+    steps: int | None = None
     member_block: int = 10
     precision: str = "bf16"
     noise: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    grid: str | None = None
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise ConfigError(f"Unknown sampler {self.sampler!r}; known: {', '.join(SAMPLERS)}.")
+        self.schedule(Schedule())
         if self.precision not in ("bf16", "fp32"):
             raise ConfigError(f"Unknown precision {self.precision!r}; known: bf16, fp32.")
-        if min(self.steps, self.member_block) < 1:
-            raise ConfigError("The sampler's steps and the member block must be at least 1.")
+        if self.member_block < 1:
+            raise ConfigError("The member block must be at least 1.")
         if any(min(ends) <= 0 for ends in self.noise.values()):
             raise ConfigError(f"Factors on the noise must be positive, found {dict(self.noise)}.")
+
+    def schedule(self, default: Schedule) -> Schedule:
+        """Fill in what was left open.
+
+        Raises
+        ------
+        ConfigError
+            A sampler or grid that is not known, or less than one step.
+        """
+        wanted = {"sampler": self.sampler, "steps": self.steps, "grid": self.grid}
+        try:
+            return replace(default, **{k: v for k, v in wanted.items() if v is not None})  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ConfigError(f"Sampling: {error}.") from None
 
 
 @dataclass(frozen=True)
@@ -87,6 +111,10 @@ class Forecaster:
     fill : bool
         Whether missing values in the initial state become climatology instead of an error.
     provenance : dict
+    objective : Objective
+        What the network was trained for.
+    history_dropout : float
+        Share of the training windows that had no history.
 
     Examples
     --------
@@ -106,6 +134,8 @@ class Forecaster:
     noise_scale: Array
     fill: bool
     provenance: Mapping[str, Any]
+    objective: Objective = field(default_factory=Objective)
+    history_dropout: float = 0.0
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Forecaster:
@@ -119,7 +149,13 @@ class Forecaster:
             It is damaged, or newer than this weatherdiff.
         """
         network, arrays, metadata = load_model(folder)
+        generative: dict[str, Any] = {}
         try:
+            if metadata["version"] > 1:
+                generative = {
+                    "objective": Objective.from_dict(metadata["objective"]),
+                    "history_dropout": metadata["history_dropout"],
+                }
             return cls(
                 network=network,
                 channels=Channels.from_dict(metadata["channels"]),
@@ -132,8 +168,9 @@ class Forecaster:
                 noise_scale=arrays["noise_scale"],
                 fill=metadata["fill"],
                 provenance=metadata["provenance"],
+                **generative,
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"The model in {folder} lacks a part: {error}.") from error
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -164,6 +201,8 @@ class Forecaster:
                 },
                 "forcings": list(self.forcings),
                 "fill": self.fill,
+                "objective": self.objective.to_dict(),
+                "history_dropout": self.history_dropout,
                 "provenance": dict(self.provenance),
             },
             overwrite=overwrite,
@@ -243,6 +282,7 @@ class Forecaster:
             raise ConfigError(f"members ({members}) and frames ({frames}) must be at least 1.")
         sampling = sampling or Sampling()
         self._noise_scale(sampling)  # refuses what it does not know before anything is read
+        self.schedule(sampling)
         init = parse_time(init_time)
         history = self.initial_state(ds, init)
         return self._blocks(history, init, frames, members, seed, sampling, progress)
@@ -261,6 +301,27 @@ class Forecaster:
         shape = (members, 1, len(self.channels), *self.grid.shape)
         zeros = np.broadcast_to(np.float32(0), shape)
         return self._dataset(zeros, init, init + self.spec.lead_times[:1])
+
+    def schedule(self, sampling: Sampling) -> Schedule:
+        """Say how members will be drawn.
+
+        Raises
+        ------
+        ConfigError
+            What has no meaning for this model: an ancestral sampler without a chain of steps, or
+            guidance by a history that was never dropped.
+        """
+        schedule = sampling.schedule(self.objective.schedule)
+        try:
+            self.objective.require(schedule)
+        except ValueError as error:
+            raise ConfigError(f"Sampling: {error}.") from None
+        if sampling.guidance != 1 and not self.history_dropout:
+            raise ConfigError(
+                f"guidance is {sampling.guidance}, but the model never saw a window without its "
+                "history; train with objective.history_dropout."
+            )
+        return schedule
 
     def frames_until(self, lead_time: str | np.timedelta64) -> int:
         """Count the frames up to a lead time.
@@ -371,10 +432,11 @@ class Forecaster:
             new = np.empty((len(past), spec.frames, *history.shape[1:]), np.float32)
             for done, numbers in enumerate(groups, start=1):
                 rows = slice(numbers.start, numbers.stop)
-                noise = keyed_noise(
-                    new.shape[1:], seed=seed, init_time=init, numbers=list(numbers), block=block
-                )
-                new[rows] = self._sample(past[rows], forcings, noise, sampling)
+                key: dict[str, Any] = {
+                    "seed": seed, "init_time": init, "numbers": list(numbers), "block": block
+                }  # fmt: skip
+                noise, fresh = keyed_noise(new.shape[1:], **key), NoiseStream(**key)
+                new[rows] = self._sample(past[rows], forcings, noise, fresh, sampling)
                 if progress is not None:
                     progress(done, len(groups))
             keep = min(spec.frames, frames - block * spec.frames)
@@ -382,7 +444,12 @@ class Forecaster:
             past = np.concatenate([past, new], axis=1)[:, -spec.history :]
 
     def _sample(
-        self, past: Array, forcings: torch.Tensor, noise: torch.Tensor, sampling: Sampling
+        self,
+        past: Array,
+        forcings: torch.Tensor,
+        noise: torch.Tensor,
+        fresh: NoiseStream,
+        sampling: Sampling,
     ) -> Array:
         """One call of the sampler; normalised in, normalised out, NaN where no data."""
         count = len(past)
@@ -396,15 +463,30 @@ class Forecaster:
         device = next(self.network.parameters()).device
         condition = Condition(*(x.to(device) for x in condition))
         valid = mask.to(device)
+        objective = self.objective
+
+        def predictor(given: Condition) -> Predictor:
+            return objective.predictor(lambda x, tau: self.network(x, tau, given).float() * valid)
+
+        model = predictor(condition)
+        if sampling.guidance != 1:
+            without = condition._replace(history=torch.zeros_like(condition.history))
+            std = torch.from_numpy(self.normalizer.tendency_std).to(condition.history)
+            model = guided_by_history(
+                model,
+                predictor(without).network,
+                weight=sampling.guidance,
+                shift=condition.history[:, -1:] / std[..., None, None],
+            )
         with (
             torch.inference_mode(),
             torch.autocast(device.type, torch.bfloat16, enabled=sampling.precision == "bf16"),
         ):
-            tendency = integrate(
-                lambda x, tau: self.network(x, tau, condition).float() * valid,
-                (noise * scale).to(device) * valid,
-                steps=sampling.steps,
-                sampler=SAMPLERS[sampling.sampler](),
+            tendency = objective.sample(
+                model,
+                (objective.colour(noise) * scale).to(device) * valid,
+                schedule=self.schedule(sampling),
+                fresh=lambda x: objective.colour(fresh(x)) * valid,
             )
         last = past[:, -1]
         out = self.normalizer.add_tendency(tendency.cpu().numpy(), np.nan_to_num(last))

@@ -15,6 +15,10 @@ without this an ensemble is too sure of itself in the first one that it meets.
 
 **Blurred history.** Smooth noise on the history (not on the target, whose reference stays the true
 last frame) keeps the network from knowing a date by its details.
+
+**Dropped history.** Not for little data, but here for being a change of windows: with a history of
+zeros and the change counted from climatology, the network learns the climate beside the forecast
+(classifier-free guidance; Ho & Salimans 2022, arXiv:2207.12598, algorithm 1).
 """
 
 import math
@@ -46,6 +50,8 @@ class Augmentation:
         Standard deviation of the logarithm of the factor.
     history_noise : float
         Standard deviation of the noise on the history, in standard deviations of the anomalies.
+    history_dropout : float
+        Probability that a window loses its history.
 
     Raises
     ------
@@ -60,13 +66,16 @@ class Augmentation:
         rotation: float = 0.0,
         amplitude: float = 0.0,
         history_noise: float = 0.0,
+        history_dropout: float = 0.0,
     ) -> None:
         if not 0 <= rotation <= 1 or min(amplitude, history_noise) < 0:
             raise ValueError(
                 f"rotation {rotation}, amplitude {amplitude} or history_noise {history_noise} "
                 "is impossible: expected a probability and two standard deviations"
             )
-        self.windows, self.rotation = windows, rotation
+        if not 0 <= history_dropout < 1:
+            raise ValueError(f"history_dropout {history_dropout} is no probability below 1")
+        self.windows, self.rotation, self.history_dropout = windows, rotation, history_dropout
         self.amplitude, self.history_noise = amplitude, history_noise
         self._by_time_of_day: dict[int, list[int]] = {}
         for row, time in enumerate(np.asarray(windows.windows.init_times) % DAY):
@@ -80,10 +89,20 @@ class Augmentation:
             normal = torch.randn((len(batch.target), 1, 1, 1, 1), generator=generator)
             factor = (self.amplitude * normal).exp().to(batch.target)
             batch = batch._replace(history=batch.history * factor, target=batch.target * factor)
+        last = batch.history[:, -1]
         if self.history_noise > 0:
             noise = smooth_noise(tuple(batch.history.shape), generator).to(batch.history)
             valid = batch.weights[:, :1] > 0
             batch = batch._replace(history=batch.history + self.history_noise * noise * valid)
+        if self.history_dropout > 0:
+            kept = torch.rand(len(last), generator=generator) >= self.history_dropout
+            kept = kept.to(last.device)[:, None, None, None, None]
+            std = torch.from_numpy(self.windows.store.normalizer.tendency_std).to(last)
+            from_climate = batch.target + last[:, None] / std[..., None, None]
+            batch = batch._replace(
+                history=batch.history * kept,
+                target=torch.where(kept | (batch.weights == 0), batch.target, from_climate),
+            )
         return batch
 
     def _rotate(self, batch: Batch, generator: Generator) -> Batch:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from weatherdiff.data.loader import Batch
+from weatherdiff.flow import Objective
 from weatherdiff.models import VideoDenoiser
 from weatherdiff.training.module import sample_members
 
@@ -29,6 +30,7 @@ def calibrate_noise(
     seed: int,
     steps: int,
     rounds: int = 3,
+    objective: Objective | None = None,
 ) -> npt.NDArray[np.float32]:
     """Find the noise scale with which spread matches error, for each lead and channel.
 
@@ -43,9 +45,11 @@ def calibrate_noise(
         Size of the ensembles.
     seed : int
     steps : int
-        Heun steps.
+        Of the sampler.
     rounds : int
         Corrections.
+    objective : Objective, optional
+        Flow matching by default.
 
     Returns
     -------
@@ -58,7 +62,13 @@ def calibrate_noise(
         variance, error = np.zeros(scale.shape), np.zeros(scale.shape)
         for batch in batches:
             ensemble = sample_members(
-                network, batch, members=members, seed=seed + round_, steps=steps, noise_scale=scale
+                network,
+                batch,
+                members=members,
+                seed=seed + round_,
+                steps=steps,
+                noise_scale=scale,
+                objective=objective,
             )
             target, weights = batch.target.numpy(), batch.weights.numpy()
             sample = ensemble.double().numpy()

@@ -1,9 +1,9 @@
-"""Flow matching of a video denoiser as a Lightning module."""
+"""Training of a video denoiser as a Lightning module."""
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning as L
@@ -14,14 +14,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from weatherdiff.data.loader import Batch
-from weatherdiff.flow import (
-    Heun,
-    flow_matching_loss,
-    integrate,
-    keyed_generator,
-    keyed_noise,
-    logit_normal_tau,
-)
+from weatherdiff.flow import NoiseStream, Objective, keyed_generator, keyed_noise
 from weatherdiff.models import Condition, VideoDenoiser
 
 __all__ = ["FlowMatchingModule", "Optimization", "Score", "condition_of", "sample_members"]
@@ -60,7 +53,7 @@ class Optimization:
 
 
 class FlowMatchingModule(L.LightningModule):
-    """Train a denoiser by flow matching; validate by the CRPS of small ensembles.
+    """Train a denoiser, by flow matching unless asked otherwise; validate ensembles by their CRPS.
 
     All randomness of step ``n`` on rank ``r`` is a function of (seed, n, r), so a resumed run takes
     the same path as an uninterrupted one.
@@ -72,12 +65,12 @@ class FlowMatchingModule(L.LightningModule):
     score : callable
         Scores an ensemble of normalised tendencies; see :data:`Score`.
     seed : int
-    tau : (mean, std)
-        Of the logit-normal distribution of flow times.
+    objective : Objective, optional
+        What is minimised and sampled; flow matching by default.
     members : int
         Size of the validation ensembles.
-    sampler_steps : int
-        Heun steps in validation.
+    sampler_steps : int, optional
+        In validation; by default half of the objective's own, and at least 3.
     augment : callable, optional
         ``augment(batch, generator)`` changes training batches.
     """
@@ -89,29 +82,30 @@ class FlowMatchingModule(L.LightningModule):
         score: Score,
         *,
         seed: int,
-        tau: tuple[float, float] = (0.0, 1.0),
+        objective: Objective | None = None,
         members: int = 8,
-        sampler_steps: int = 3,
+        sampler_steps: int | None = None,
         augment: Callable[[Batch, torch.Generator], Batch] | None = None,
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimization, self.score, self.seed = optimization, score, seed
-        self.tau, self.members, self.sampler_steps = tau, members, sampler_steps
+        self.objective = objective or Objective()
+        self.members = members
+        self.sampler_steps = sampler_steps or max(3, self.objective.schedule.steps // 2)
         self.augment = augment
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the flow matching loss of one batch."""
+        """Return the objective's loss of one batch."""
         generator = keyed_generator(self.seed, self.global_step, self.global_rank)
         if self.augment is not None:
             batch = self.augment(batch, generator)
-        tau = logit_normal_tau(
-            len(batch.target), mean=self.tau[0], std=self.tau[1], generator=generator
-        )
-        noise = torch.randn(batch.target.shape, generator=generator).to(self.device)
+        tau = self.objective.draw_times(len(batch.target), generator)
+        white = torch.randn(batch.target.shape, generator=generator)
+        noise = self.objective.colour(white).to(self.device)
         condition = condition_of(batch)
         with _random_state(generator):  # dropout
-            loss = flow_matching_loss(
+            loss = self.objective.training_loss(
                 lambda x, t: self.network(x, t, condition).float(),
                 batch.target,
                 noise * (batch.weights > 0),
@@ -124,7 +118,12 @@ class FlowMatchingModule(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the score of small ensembles, in normalised units, and the loss."""
         members = sample_members(
-            self.network, batch, members=self.members, seed=self.seed, steps=self.sampler_steps
+            self.network,
+            batch,
+            members=self.members,
+            seed=self.seed,
+            steps=self.sampler_steps,
+            objective=self.objective,
         )
         score = self.score(
             members.float().cpu().numpy(),
@@ -166,6 +165,7 @@ def sample_members(
     seed: int,
     steps: int,
     noise_scale: Tensor | None = None,
+    objective: Objective | None = None,
 ) -> Tensor:
     """Draw an ensemble of normalised tendencies for each window of a batch.
 
@@ -174,21 +174,27 @@ def sample_members(
     network : VideoDenoiser
     batch : Batch
     members, seed, steps : int
-        Size of the ensembles, seed of their noise, Heun steps.
+        Size of the ensembles, seed of their noise, steps of the objective's own sampler.
     noise_scale : (frames, channel), optional
         Standard deviation of the initial noise; 1 by default.
+    objective : Objective, optional
+        Flow matching by default.
 
     Returns
     -------
     (number, batch, frames, channel, lat, lon)
     """
-    shape = tuple(batch.target.shape[1:])
-    noise = torch.cat(
-        [
-            keyed_noise(shape, seed=seed, init_time=int(init), numbers=list(range(members)))
-            for init in batch.init_times
-        ]
+    objective = objective or Objective()
+    shape, numbers = tuple(batch.target.shape[1:]), list(range(members))
+    inits = [int(init) for init in batch.init_times]
+    noise = objective.colour(
+        torch.cat([keyed_noise(shape, seed=seed, init_time=t, numbers=numbers) for t in inits])
     ).to(batch.target.device)
+    stream = NoiseStream(
+        seed=seed,
+        init_time=[t for t in inits for _ in numbers],
+        numbers=numbers * len(inits),
+    )
     if noise_scale is not None:
         noise = noise * noise_scale[:, :, None, None].to(noise)
     condition = Condition(
@@ -196,11 +202,11 @@ def sample_members(
     )
     valid = repeat(batch.weights > 0, "b ... -> (b m) ...", m=members)
     with torch.inference_mode():
-        sample = integrate(
-            lambda x, t: network(x, t, condition).float() * valid,
+        sample = objective.sample(
+            objective.predictor(lambda x, t: network(x, t, condition).float() * valid),
             noise * valid,
-            steps=steps,
-            sampler=Heun(),
+            schedule=replace(objective.schedule, steps=steps),
+            fresh=lambda x: objective.colour(stream(x)) * valid,
         )
     return rearrange(sample, "(b m) ... -> m b ...", m=members)
 

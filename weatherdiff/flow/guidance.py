@@ -1,0 +1,226 @@
+r"""Guidance at sampling time: towards observations, and between with and without the history.
+
+Given observations :math:`y = A x_1 + \epsilon,\ \epsilon \sim N(0, R)` of what is being sampled,
+the data expected at a state become
+
+.. math:: \hat x_1 + \frac{\sigma^2}{\alpha} \nabla_x \log p(y|x), \qquad
+          p(y|x) \approx N(y; A\hat x_1, A V A^T + R)
+
+with an approximate covariance :math:`V` of the data given the state (Song et al. 2023,
+Pseudoinverse-guided diffusion models, ICLR, equations 6 to 8). Three choices of it:
+
+- :class:`ExactCovariance`: :math:`V = \frac{\sigma^2}{\alpha}\frac{\partial\hat x_1}{\partial x}`,
+  which is exact (Boys et al. 2024, arXiv:2310.06721, equation 11). The correction is then the
+  Kalman filter's update, and on a Gaussian field samples have the Kalman mean and covariance.
+  One backward pass for each observation.
+- :class:`IsotropicCovariance`: :math:`V = \frac{\sigma^2}{\alpha^2+\sigma^2} I`, that of unit
+  white data, with the gradient through the network. One backward pass.
+- :class:`NoGradient`: the same V, and the network taken for constant but for what V says. No
+  backward pass.
+
+The observations may be of any number of values, sparse in the cells, frames and channels; the
+samplers and the network are used as they are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from weatherdiff.flow.parameterization import Predictor, Velocity
+from weatherdiff.flow.path import Scales, expand_as
+
+__all__ = [
+    "ExactCovariance",
+    "IsotropicCovariance",
+    "NoGradient",
+    "Observations",
+    "guided",
+    "guided_by_history",
+]
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What was observed of the data.
+
+    Parameters
+    ----------
+    operator : callable
+        Linear, from data (batch, ...) to what is observed of them (batch, count).
+    values : (count,) or (batch, count)
+        Observed, in the data's normalised units.
+    error : float or (count,)
+        Standard deviation of the observations' errors, independent of each other.
+    """
+
+    operator: Callable[[Tensor], Tensor]
+    values: Tensor
+    error: float | Tensor
+
+
+Denoise = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class Correction(Protocol):
+    """How the expected data are corrected by observations."""
+
+    def __call__(
+        self, denoise: Denoise, x: Tensor, scales: Scales, observed: Observations
+    ) -> Tensor:
+        """Give the corrected data; ``denoise`` maps the state to the expected data."""
+
+
+def guided(
+    model: Predictor, observed: Observations, correction: Correction | None = None
+) -> Predictor:
+    """Sample from the posterior: a predictor to be integrated in the model's place.
+
+    Where no noise or no data are left in the state, there is nothing to correct, or everything;
+    the scales are then those of a thousandth inside the path.
+
+    Parameters
+    ----------
+    model : Predictor
+        Trained without the observations; differentiable unless :class:`NoGradient` is used.
+    observed : Observations
+    correction : optional
+        :class:`ExactCovariance` if absent.
+
+    Returns
+    -------
+    Predictor
+        On the same path, predicting data.
+    """
+    correct = ExactCovariance() if correction is None else correction
+
+    def data(x: Tensor, tau: Tensor) -> Tensor:
+        def denoise(state: Tensor) -> Tensor:
+            return model.predict(state, tau).data
+
+        scales = model.path.scales(tau.clamp(1e-3, 1 - 1e-3))
+        return correct(denoise, x, scales, observed)
+
+    return Predictor(data, model.path, "data")
+
+
+@dataclass(frozen=True)
+class ExactCovariance:
+    """The covariance that the network's own Jacobian tells."""
+
+    def __call__(
+        self, denoise: Denoise, x: Tensor, scales: Scales, observed: Observations
+    ) -> Tensor:
+        """Kalman update with V A^T from one backward pass an observation."""
+        with torch.inference_mode(False), torch.enable_grad():
+            state = x.clone().requires_grad_()
+            data = denoise(state)
+            seen = observed.operator(data)
+            columns = [
+                torch.autograd.grad(seen[:, i].sum(), state, retain_graph=True)[0]
+                for i in range(seen.shape[1])
+            ]
+        gain = torch.stack(columns, dim=1).flatten(2)  # (batch, count, values), rows of A J
+        gain = expand_as(scales.sigma.square() / scales.alpha, gain) * gain
+        cross = torch.stack(
+            [observed.operator(row.reshape(x.shape)) for row in gain.unbind(1)], dim=2
+        )
+        return data.detach() + _update(
+            gain, (cross + cross.mT) / 2, seen.detach(), observed
+        ).view_as(x)
+
+
+@dataclass(frozen=True)
+class IsotropicCovariance:
+    """The covariance of unit white data, and the gradient through the network."""
+
+    def __call__(
+        self, denoise: Denoise, x: Tensor, scales: Scales, observed: Observations
+    ) -> Tensor:
+        """One backward pass of the weighted innovation."""
+        with torch.inference_mode(False), torch.enable_grad():
+            state = x.clone().requires_grad_()
+            data = denoise(state)
+            seen = observed.operator(data)
+            _, cross = _isotropic(x, scales, observed)
+            weighted = _solve(cross, seen.detach(), observed)
+            (gradient,) = torch.autograd.grad((seen * weighted).sum(), state)
+        return data.detach() + expand_as(scales.sigma.square() / scales.alpha, x) * gradient
+
+
+@dataclass(frozen=True)
+class NoGradient:
+    """The covariance of unit white data, and nothing else."""
+
+    def __call__(
+        self, denoise: Denoise, x: Tensor, scales: Scales, observed: Observations
+    ) -> Tensor:
+        """Kalman update with that covariance."""
+        data = denoise(x)
+        rows, cross = _isotropic(x, scales, observed)
+        return data + _update(rows, cross, observed.operator(data), observed).view_as(x)
+
+
+def guided_by_history(
+    conditional: Predictor,
+    unconditional: Velocity,
+    *,
+    weight: float,
+    shift: Float[Tensor, "batch ..."] | None = None,
+) -> Predictor:
+    r"""Go between, or beyond, a prediction with the history and one without.
+
+    .. math:: \hat x_1 = (1-w)\,\hat x_1^{without} + w\,\hat x_1^{with}
+
+    With weight 1 it is the forecast, with 0 a sample of the climate, and beyond 1 the history is
+    believed more than the network does (Ho & Salimans 2022, arXiv:2207.12598, equation 6, whose
+    weight is ours minus 1).
+
+    Parameters
+    ----------
+    conditional : Predictor
+    unconditional : callable
+        The same network without the history.
+    weight : float
+    shift : (batch, ...), optional
+        What to add to the conditional data to have them in the unconditional network's terms, where
+        the two are not the same: a change from the last frame, and one from climatology.
+    """
+    path, kind = conditional.path, conditional.parameterization
+    without = Predictor(unconditional, path, kind)
+
+    def data(x: Tensor, tau: Tensor) -> Tensor:
+        moved = 0 if shift is None else shift
+        there = x + expand_as(path.scales(tau).alpha, x) * moved
+        free = without.predict(there, tau).data - moved
+        return free + weight * (conditional.predict(x, tau).data - free)
+
+    return Predictor(data, path, "data")
+
+
+def _isotropic(x: Tensor, scales: Scales, observed: Observations) -> tuple[Tensor, Tensor]:
+    """Rows of A V (batch, count, values) and A V A^T, with V of unit white data."""
+    noise = scales.sigma.square()
+    variance = noise / (scales.alpha.square() + noise)
+    with torch.inference_mode(False), torch.enable_grad():
+        one = torch.zeros_like(x[:1]).clone().requires_grad_()
+        seen = observed.operator(one)[0]
+        columns = [torch.autograd.grad(s, one, retain_graph=True)[0].flatten() for s in seen]
+    rows, variance = torch.stack(columns), variance[:, None, None]
+    return variance * rows, variance * (rows @ rows.T)
+
+
+def _solve(cross: Tensor, seen: Tensor, observed: Observations) -> Tensor:
+    """Innovation over its covariance, (batch, count)."""
+    error = torch.as_tensor(observed.error, dtype=seen.dtype, device=seen.device)
+    noise = torch.diag_embed(error.square().expand(seen.shape[1]))
+    return torch.linalg.solve(cross + noise, observed.values - seen)
+
+
+def _update(rows: Tensor, cross: Tensor, seen: Tensor, observed: Observations) -> Tensor:
+    """Kalman's correction, (batch, values)."""
+    return torch.einsum("bmv,bm->bv", rows, _solve(cross, seen, observed))

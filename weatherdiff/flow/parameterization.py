@@ -1,0 +1,176 @@
+r"""What a network predicts: noise, data, v, velocity or score; the same thing on a known path.
+
+Every prediction is linear in the pair that the path joins, :math:`p = a\,x_1 + b\,x_0`, and so is
+the state, :math:`x = \alpha x_1 + \sigma x_0`. Two equations give both unknowns,
+
+.. math:: x_1 = \frac{b x - \sigma p}{\alpha b - \sigma a}, \qquad
+          x_0 = \frac{\alpha p - a x}{\alpha b - \sigma a},
+
+and with them any other prediction. The same holds for their expectations given :math:`x`.
+
+========  =====================================  ===================================================
+name      prediction                             reference
+========  =====================================  ===================================================
+noise     :math:`x_0`                            Ho et al. (2020), arXiv:2006.11239, equation 14
+data      :math:`x_1`                            the same, section 3.2
+v         :math:`(\alpha x_0-\sigma x_1)/r`      Salimans & Ho (2022), arXiv:2202.00512, appendix D
+velocity  :math:`\dot\alpha x_1+\dot\sigma x_0`  Lipman et al. (2023), arXiv:2210.02747, equation 9
+score     :math:`-x_0/\sigma`                    Song et al. (2021), arXiv:2011.13456, equation 7
+========  =====================================  ===================================================
+
+where :math:`r^2 = \alpha^2 + \sigma^2`, which is 1 on variance-preserving paths; on EDM's it makes
+v the negative of that paper's preconditioned network.
+
+At the ends the state is one of the two, and a prediction may leave the other undetermined: noise
+and score, where there is no data in the state, say nothing of the data, and data, where there is no
+noise in it, nothing of the noise. It is then taken as zero, the mean of normalised data and of the
+noise. A coefficient that is infinite there (of the score at the data) counts as zero, too. So all
+conversions are finite.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from weatherdiff.flow.path import GaussianPath, LinearPath, Scales, expand_as
+
+__all__ = ["PARAMETERIZATIONS", "Prediction", "Predictor", "Velocity", "convert", "predictor"]
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+"""``velocity(x, tau)`` with ``x`` (batch, ...) and ``tau`` (batch,), returning the shape of x."""
+
+
+class Prediction(NamedTuple):
+    """Expectation of both ends of the path, given the state between them."""
+
+    data: Tensor
+    noise: Tensor
+
+
+def _v(s: Scales) -> tuple[Tensor, Tensor]:
+    norm = torch.rsqrt(s.alpha.square() + s.sigma.square())
+    return -s.sigma * norm, s.alpha * norm
+
+
+PARAMETERIZATIONS: dict[str, Callable[[Scales], tuple[Tensor, Tensor]]] = {
+    "noise": lambda s: (torch.zeros_like(s.alpha), torch.ones_like(s.alpha)),
+    "data": lambda s: (torch.ones_like(s.alpha), torch.zeros_like(s.alpha)),
+    "v": _v,
+    "velocity": lambda s: (s.alpha_dot, s.sigma_dot),
+    "score": lambda s: (torch.zeros_like(s.alpha), -1 / s.sigma),
+}
+"""Name -> the coefficients (a, b) of data and noise."""
+
+
+def combine(
+    ends: Prediction, tau: Float[Tensor, " batch"], *, path: GaussianPath, target: str
+) -> Tensor:
+    """Give a prediction from both ends of the path."""
+    data, noise = ends
+    a, b = (expand_as(_finite(c), data) for c in PARAMETERIZATIONS[target](path.scales(tau)))
+    return a * data + b * noise
+
+
+def separate(
+    value: Tensor, x: Tensor, tau: Float[Tensor, " batch"], *, path: GaussianPath, source: str
+) -> Prediction:
+    """Give both ends of the path from a prediction; see the module for what the ends of time do."""
+    scales = path.scales(tau)
+    alpha, sigma, *_ = scales
+    if source == "score":
+        value, source = -expand_as(sigma, x) * value, "noise"
+    a, b = PARAMETERIZATIONS[source](scales)
+    determinant = alpha * b - sigma * a
+    bx, bp, ax, ap = (_finite(c / determinant) for c in (b, -sigma, -a, alpha))
+    bx, bp = torch.where(sigma == 0, 1 / alpha, bx), torch.where(sigma == 0, 0, bp)
+    ax, ap = torch.where(alpha == 0, 1 / sigma, ax), torch.where(alpha == 0, 0, ap)
+    bx, bp, ax, ap = (expand_as(c, x) for c in (bx, bp, ax, ap))
+    data, noise = bx * x + bp * value, ax * x + ap * value
+    # A prediction of one end is that end, and the division would only lose digits.
+    return Prediction(value if source == "data" else data, value if source == "noise" else noise)
+
+
+def convert(
+    value: Float[Tensor, "batch ..."],
+    x: Float[Tensor, "batch ..."],
+    tau: Float[Tensor, " batch"],
+    *,
+    path: GaussianPath,
+    source: str,
+    target: str,
+) -> Float[Tensor, "batch ..."]:
+    """Convert one prediction to another.
+
+    Parameters
+    ----------
+    value : (batch, ...)
+        What ``source`` names.
+    x : (batch, ...)
+        The state where it was predicted.
+    tau : (batch,)
+    path : GaussianPath
+    source, target : str
+        Of :data:`PARAMETERIZATIONS`.
+
+    Returns
+    -------
+    (batch, ...)
+        What ``target`` names.
+
+    Examples
+    --------
+    On the linear path, with velocity 2 at x = 1 half way, the data are expected at 1 + 2 / 2:
+
+    >>> half, two = torch.tensor([0.5]), torch.tensor([2.0])
+    >>> convert(two, two / 2, half, path=LinearPath(), source="velocity", target="data")
+    tensor([2.])
+    """
+    if source == target:
+        return value
+    ends = separate(value, x, tau, path=path, source=source)
+    return combine(ends, tau, path=path, target=target)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network on a path: called, it gives the velocity; its methods give the rest.
+
+    Parameters
+    ----------
+    network : callable
+        ``network(x, tau)`` predicts what ``parameterization`` names.
+    path : GaussianPath
+    parameterization : str
+        Of :data:`PARAMETERIZATIONS`.
+    """
+
+    network: Velocity
+    path: GaussianPath = field(default_factory=LinearPath)
+    parameterization: str = "velocity"
+
+    def __call__(self, x: Tensor, tau: Tensor) -> Tensor:
+        """Velocity at a state."""
+        return self.to(x, tau, "velocity")
+
+    def to(self, x: Tensor, tau: Tensor, target: str) -> Tensor:
+        """Any prediction at a state."""
+        value = self.network(x, tau)
+        return convert(value, x, tau, path=self.path, source=self.parameterization, target=target)
+
+    def predict(self, x: Tensor, tau: Tensor) -> Prediction:
+        """Both ends of the path, as expected at a state."""
+        value = self.network(x, tau)
+        return separate(value, x, tau, path=self.path, source=self.parameterization)
+
+
+def predictor(model: Velocity) -> Predictor:
+    """Take a plain callable for the velocity on the linear path."""
+    return model if isinstance(model, Predictor) else Predictor(model)
+
+
+def _finite(coefficient: Tensor) -> Tensor:
+    return torch.where(torch.isfinite(coefficient), coefficient, 0)

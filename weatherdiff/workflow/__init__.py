@@ -1,0 +1,26 @@
+"""The verbs: from a configuration to stores, a model, forecasts, scores and a report.
+
+This is the composition root. Each function builds the parts that a configuration asks for, passes
+them plain values, and leaves its result under the configuration's ``output`` folder; the parts
+below never see the configuration.
+"""
+
+from weatherdiff.workflow.checking import check
+from weatherdiff.workflow.fields import open_source, prepare
+from weatherdiff.workflow.forecasting import forecast, forecast_and_score
+from weatherdiff.workflow.running import run
+from weatherdiff.workflow.training import fair_crps, train
+from weatherdiff.workflow.verification import evaluate, report
+
+__all__ = [
+    "check",
+    "evaluate",
+    "fair_crps",
+    "forecast",
+    "forecast_and_score",
+    "open_source",
+    "prepare",
+    "report",
+    "run",
+    "train",
+]

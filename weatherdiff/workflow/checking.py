@@ -1,0 +1,79 @@
+"""What a run would do, without doing it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from weatherdiff.config import Config
+from weatherdiff.data.windows import Period, find_windows, seconds, to_datetime
+from weatherdiff.workflow.fields import init_times_of, open_source, window_spec
+from weatherdiff.workflow.training import objective_of
+
+__all__ = ["check"]
+
+
+def check(config: Config) -> str:
+    """Open the data and say what the run would do; train nothing, write nothing."""
+    from weatherdiff.data.channels import Channels
+    from weatherdiff.data.forcings import forcing_fields
+    from weatherdiff.grid import Grid
+    from weatherdiff.models import VideoDenoiser
+
+    ds = open_source(config)
+    channels, grid = Channels.from_dataset(ds), Grid.from_dataset(ds)
+    objective_of(config, grid)
+    times = seconds(ds["time"].values)
+    spec = window_spec(config)
+    static = [n for n in ds.data_vars if "time" not in ds[n].dims]
+    forcings = forcing_fields(config.forcings, times[:1], grid).shape[1]
+    network = VideoDenoiser(
+        frames=spec.frames,
+        channels=len(channels),
+        history=spec.history,
+        forcings=forcings,
+        static=(4 if grid.is_periodic else 3) + len(static),
+        periodic=grid.is_periodic,
+        size=config.model.size,
+        mixing=config.model.mixing,
+    )
+    frame = 4 * len(channels) * grid.shape[0] * grid.shape[1]
+    parameters = sum(p.numel() for p in network.parameters())
+    members = config.forecast.members
+    first, last = to_datetime(times[[0, -1]]).astype("datetime64[m]")
+    lines = [
+        f"times        {len(times)}, {first} to {last}",
+        f"grid         {grid.shape[0]} latitudes x {grid.shape[1]} longitudes, "
+        + ("global" if grid.is_periodic else "regional"),
+        f"channels     {len(channels)}: {', '.join(channels.labels)}",
+        f"static       {', '.join(map(str, static)) or 'none of the data'}",
+        f"window       {spec.history} frames in, {spec.frames} out, {spec.step / 3600:g} h apart",
+    ]
+    present = np.ones(len(times), bool)
+    for name in ("training", "validation", "test"):
+        period = Period.parse(*getattr(config.splits, name))
+        found = find_windows(times, present, spec, period)
+        gaps = f" ({found.absent} more lack a frame)" if found.absent else ""
+        lines.append(f"{name:12} {len(found)} windows{gaps}, {period}")
+    network_bytes = 4 * 4 * parameters  # weights, gradients, two moments
+    block = (spec.frames + spec.history) * frame
+    lines += [
+        f"network      {config.model.size}, {parameters / 1e6:.2f} million parameters",
+        f"field store  {_size(frame * len(times))} before compression",
+        "memory       about "
+        f"{_size(network_bytes + 60 * block * config.training.batch_size)} to train, "
+        f"{_size(8 * block * members + 4 * parameters)} to forecast",
+        f"forecasts    {len(init_times_of(config, None, ds))} x {members} members, "
+        f"{_size(members * frame * spec.frames)} a block of {spec.frames} frames",
+        "scores       "
+        f"with forecast --evaluate-only {_size(members * frame * spec.frames)} of members are held "
+        "at once, one block of one initial time, and none stored",
+    ]
+    return "\n".join(lines)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -1,0 +1,150 @@
+"""From the configured source to a field store, its windows and initial times."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from weatherdiff.config import Config
+from weatherdiff.data.prepare import parse_step
+from weatherdiff.data.prepare import prepare as prepare_store
+from weatherdiff.data.store import FieldStore
+from weatherdiff.data.windows import (
+    Period,
+    WindowSpec,
+    find_windows,
+    parse_time,
+    seconds,
+    to_datetime,
+)
+from weatherdiff.errors import ConfigError, MissingInputError
+from weatherdiff.progress import progress_bar
+from weatherdiff.staging import remove_leftovers
+from weatherdiff.workflow.record import timed
+
+if TYPE_CHECKING:
+    from weatherdiff.data.loader import WindowDataset
+
+__all__ = ["init_times_of", "open_source", "open_store", "prepare", "window_spec", "windows_of"]
+
+logger = logging.getLogger(__name__)
+
+PREPARED_WITH = "weatherdiff_prepared_with"
+
+
+def open_source(config: Config) -> xr.Dataset:
+    """Open the configured data as a canonical Dataset."""
+    from weatherdiff.data.open import open_fields
+
+    data = config.data
+    return open_fields(
+        data.source,
+        variables=data.variables,
+        levels=data.levels,
+        rename=data.rename,
+        units=data.units,
+        engine=data.engine,
+    )
+
+
+def prepare(config: Config, *, overwrite: bool = False) -> FieldStore:
+    """Prepare the field store; one that was prepared with the same settings is kept.
+
+    Raises
+    ------
+    ConfigError
+        There is a store that was prepared with other settings.
+    """
+    if config.store.exists() and not overwrite:
+        store = open_store(config)
+        logger.info("%s is there already.", config.store)
+        return store
+    config.output.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(config.output)
+    with timed(config, "prepare"), progress_bar("prepare", "times") as progress:
+        return prepare_store(
+            open_source(config).assign_attrs({PREPARED_WITH: prepare_settings(config)}),
+            config.store,
+            training_period=config.splits.training,
+            step=config.window.step,
+            frames=config.window.frames,
+            fill=config.data.fill,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+
+def prepare_settings(config: Config) -> str:
+    """Give what a store depends on beside the source's contents; it is kept in the store."""
+    settings = {
+        "data": config.data.model_dump(mode="json"),
+        "step": config.window.step,
+        "frames": config.window.frames,
+        "training": config.splits.training,
+    }
+    return json.dumps(settings, sort_keys=True)
+
+
+def open_store(config: Config) -> FieldStore:
+    """Open the field store.
+
+    Raises
+    ------
+    ConfigError
+        It was prepared with other settings.
+    """
+    store = FieldStore.open(config.store)
+    if store.metadata["source"].get(PREPARED_WITH) != prepare_settings(config):
+        raise ConfigError(
+            f"{config.store} was prepared with other settings; run prepare with --overwrite, or "
+            "choose another output folder."
+        )
+    return store
+
+
+def window_spec(config: Config) -> WindowSpec:
+    """Give the shape of a window in time."""
+    window = config.window
+    return WindowSpec(window.history, window.frames, parse_step(window.step))
+
+
+def windows_of(config: Config, store: FieldStore, split: str) -> WindowDataset:
+    """Give the windows of a split; those left out are counted in the log."""
+    from weatherdiff.data.loader import WindowDataset
+
+    spec = window_spec(config)
+    period = Period.parse(*getattr(config.splits, split))
+    windows = find_windows(store.times, store.valid, spec, period)
+    if windows.absent or windows.invalid:
+        logger.warning(
+            "%s: %d windows; %d left out for an absent frame, %d for missing data.",
+            split, len(windows), windows.absent, windows.invalid,
+        )  # fmt: skip
+    return WindowDataset(store, windows, spec, config.forcings)
+
+
+def init_times_of(
+    config: Config, frames: int | None, ds: xr.Dataset | None = None
+) -> list[np.datetime64]:
+    """Give the initial times asked for, or all that the test period can verify."""
+    wanted = config.forecast.init_times
+    if wanted != "test":
+        return list(to_datetime([parse_time(t) for t in wanted]))
+    if ds is not None:
+        times = seconds(ds["time"].values)
+        valid = np.ones(len(times), bool)
+    else:
+        store = FieldStore.open(config.store)
+        times, valid = store.times, store.valid
+    window = config.window
+    spec = WindowSpec(window.history, frames or window.frames, parse_step(window.step))
+    found = find_windows(times, valid, spec, Period.parse(*config.splits.test))
+    if not len(found):
+        raise MissingInputError(
+            "No initial time of the test period has all its frames in the data."
+        )
+    return list(to_datetime(found.init_times)[:: config.forecast.every])
