@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import dask
 import numpy as np
 import pytest
 import scoringrules
@@ -101,6 +103,21 @@ def test_threads_give_the_same_bits_in_the_same_order(forecasts, analyses, refer
         )  # fmt: skip
     xr.testing.assert_identical(many, one)
     assert told == [(2, 7), (4, 7), (6, 7), (7, 7)]
+
+
+def test_reading_stays_in_the_thread_that_asks_and_does_not_configure_dask(forecasts, analyses):
+    seen = set()
+
+    def read(block: np.ndarray) -> np.ndarray:
+        seen.add((threading.get_ident(), dask.config.get("scheduler", "not set")))
+        return block
+
+    watched = forecasts[["2m_temperature"]].chunk(init_time=1, lead_time=1)
+    watched["2m_temperature"].data = watched["2m_temperature"].data.map_blocks(
+        read, dtype=np.float32, meta=np.empty((), np.float32)
+    )
+    statistics(watched, analyses)
+    assert seen == {(threading.get_ident(), "not set")}
 
 
 @pytest.mark.deep
