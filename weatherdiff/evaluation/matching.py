@@ -69,6 +69,8 @@ class Match:
     weights : (region, latitude x longitude)
         Of the cells.
     regions : list of str
+    mapped : (init_time, lead_time), optional
+        Frames that the maps have already, and whose sums alone are asked for.
     """
 
     forecasts: xr.Dataset
@@ -82,6 +84,7 @@ class Match:
     grid: Grid
     weights: npt.NDArray[np.float64]
     regions: list[str]
+    mapped: npt.NDArray[np.bool_] | None = None
 
     @property
     def members(self) -> int:
@@ -100,7 +103,20 @@ class Match:
             forecasts=self.forecasts.isel(init_time=inits),
             inits=self.inits[inits],
             index=self.index[inits],
+            mapped=None if self.mapped is None else self.mapped[inits],
         )
+
+    def sample(self, position: int) -> Match:
+        """Keep one channel of one initial time, with its references and events and no more."""
+        labels = {event.variable for event in self.settings.events}
+        channel = next((c for c in self.units if c.label in labels), next(iter(self.units)))
+        events = [event for event in self.settings.events if event.variable == channel.label]
+        settings = replace(
+            self.settings, events=events, climatology=None, decomposition=False, maps=False,
+            fields=(),
+        )  # fmt: skip
+        one = self.select(slice(position, position + 1))
+        return replace(one, units={channel: self.units[channel]}, settings=settings)
 
     def blocks(self) -> list[slice]:
         """Give initial times to score together: those that fit in a block, whole stored chunks."""
