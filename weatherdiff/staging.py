@@ -7,6 +7,7 @@ the same job removes.
 """
 
 import errno
+import glob
 import os
 import shutil
 import uuid
@@ -87,20 +88,27 @@ def staged(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator
         raise
 
 
-def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+def remove_leftovers(folder: str | os.PathLike[str], *, of: str | None = None) -> list[Path]:
     """Remove what killed runs have left in ``folder``; return the names.
 
     An output that was moved aside to be replaced, and never was, is put back. Call this only while
     no other run writes there.
+
+    Parameters
+    ----------
+    folder : path
+    of : str, optional
+        Name of the output whose leftovers to remove; those of all unless given.
     """
     folder = Path(folder)
-    for former in folder.glob(f".*{FORMER_SUFFIX}"):
+    pattern = ".*" if of is None else f".{glob.escape(of)}.????????"
+    for former in folder.glob(f"{pattern}{FORMER_SUFFIX}"):
         final = folder / former.name[1 : -len(FORMER_SUFFIX) - 9]
         if final.exists():
             _remove(former)
         else:
             os.rename(former, final)
-    leftovers = sorted(folder.glob(f".*{PARTIAL_SUFFIX}"))
+    leftovers = sorted(folder.glob(f"{pattern}{PARTIAL_SUFFIX}"))
     for leftover in leftovers:
         _remove(leftover)
     return leftovers

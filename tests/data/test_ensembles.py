@@ -540,6 +540,12 @@ def test_what_cannot_be_understood_is_refused(change, error, words):
     assert refused(error, words, ds) == 65
 
 
+@pytest.mark.parametrize("dim", ["init_time", "lead_time", "number", "level"])
+def test_an_empty_selection_is_refused(dim):
+    with pytest.raises(InputError, match=f"nothing along {dim}"):
+        open_ensembles(canonical()[["temperature"]].isel({dim: []}))
+
+
 def test_an_absent_variable_level_or_name_is_refused():
     ds = canonical()
     assert refused(InputError, "no variable '2m_temp', do you mean", ds, variables=["2m_temp"])

@@ -407,6 +407,31 @@ def test_only_what_is_in_both_is_scored_and_nothing_in_common_is_refused(forecas
             InputError,
             "valid_time",
         ),
+        (
+            lambda f, a: (f.assign_coords(valid_time=("init_time", f["init_time"].values)), a),
+            InputError,
+            "valid_time",
+        ),
+        (
+            lambda f, a: (f.assign_coords(valid_time=("number", a["time"].values[:3])), a),
+            DimensionError,
+            "valid_time has dimensions",
+        ),
+        (lambda f, a: (f.isel(init_time=[]), a), InputError, "empty selection.*init_time"),
+        (lambda f, a: (f.isel(lead_time=[]), a), InputError, "empty selection.*lead_time"),
+        (lambda f, a: (f.isel(number=[]), a), InputError, "empty selection.*number"),
+        (lambda f, a: (f.isel(lead_time=[0, 1, 1]), a), InputError, "lead_time .*twice"),
+        (lambda f, a: (f.isel(number=[0, 1, 1]), a), InputError, "number .*twice"),
+        (
+            lambda f, a: (f.assign_coords(lead_time=f["lead_time"].shift(lead_time=1)), a),
+            InputError,
+            "NaT",
+        ),
+        (
+            lambda f, a: (f, a.convert_calendar("noleap", use_cftime=True)),
+            DimensionError,
+            "'noleap', expected the standard",
+        ),
         (lambda f, a: (f.expand_dims(realm=2), a), DimensionError, "realm"),
         (lambda f, a: (f, a.drop_vars("time")), DimensionError, "no coordinate time"),
         (lambda f, a: (f.assign_coords(init_time=range(7)), a), DimensionError, "init_time"),
@@ -422,6 +447,20 @@ def test_unusable_weights_are_refused(forecasts, analyses, value):
     weights = Grid.from_dataset(analyses).area_weights()
     with pytest.raises(InputError, match="weights"):
         evaluate(forecasts, analyses, settings=Settings(weights=weights.where(weights < 0, value)))
+
+
+def test_a_region_twice_is_refused(forecasts, analyses):
+    all_cells = xr.ones_like(Grid.from_dataset(analyses).area_weights())
+    twice = xr.concat([all_cells, all_cells], "region").assign_coords(region=["a", "a"])
+    with pytest.raises(InputError, match="twice: a, a"):
+        evaluate(forecasts, analyses, settings=Settings(regions=twice))
+
+
+def test_valid_times_along_one_dimension_are_those_of_the_only_lead_time(forecasts, analyses):
+    one = forecasts.isel(lead_time=[0])
+    valid = ("init_time", (one["init_time"] + one["lead_time"][0]).values)
+    scores = evaluate(one.assign_coords(valid_time=valid), analyses)
+    xr.testing.assert_identical(scores, evaluate(one, analyses))
 
 
 @pytest.mark.parametrize("options", [{"nan": "ignore"}, {"block": 0}])

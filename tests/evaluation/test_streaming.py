@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import dask
 import numpy as np
 import pytest
 import scoringrules
@@ -101,6 +104,21 @@ def test_threads_give_the_same_bits_in_the_same_order(forecasts, analyses, refer
         )  # fmt: skip
     xr.testing.assert_identical(many, one)
     assert told == [(2, 7), (4, 7), (6, 7), (7, 7)]
+
+
+def test_reading_stays_in_the_thread_that_asks_and_does_not_configure_dask(forecasts, analyses):
+    seen = set()
+
+    def read(block: np.ndarray) -> np.ndarray:
+        seen.add((threading.get_ident(), dask.config.get("scheduler", "not set")))
+        return block
+
+    watched = forecasts[["2m_temperature"]].chunk(init_time=1, lead_time=1)
+    watched["2m_temperature"].data = watched["2m_temperature"].data.map_blocks(
+        read, dtype=np.float32, meta=np.empty((), np.float32)
+    )
+    statistics(watched, analyses)
+    assert seen == {(threading.get_ident(), "not set")}
 
 
 @pytest.mark.deep
@@ -306,6 +324,72 @@ def test_a_store_of_other_settings_is_refused_and_kept(forecasts, analyses, tmp_
     with pytest.raises(InputError, match="other settings"):
         evaluate(forecasts.isel(number=slice(2)), analyses, store=path)
     xr.testing.assert_identical(open_scores(path), before)
+
+
+def test_a_store_of_other_forecasts_is_refused_and_kept(forecasts, analyses, everything, tmp_path):
+    path = tmp_path / "scores.zarr"
+    one = evaluate(forecasts, analyses, store=path, settings=everything)
+    other = forecasts + 1
+    with pytest.raises(InputError, match="other forecasts"):
+        evaluate(other.assign_attrs(history="now"), analyses, store=path, settings=everything)
+    xr.testing.assert_allclose(open_scores(path)["crps"], one["crps"])
+    sums = statistics(other, analyses, store=path, settings=everything, replace=True)
+    xr.testing.assert_allclose(
+        scores_from(sums)["crps"], evaluate(other, analyses, settings=everything)["crps"]
+    )
+
+
+def test_parts_of_a_stopped_run_of_other_forecasts_are_not_taken(forecasts, analyses, tmp_path):
+    path, settings = tmp_path / "scores.zarr", Settings(block=2)
+
+    def stop(count: int, total: int) -> None:
+        if count == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        statistics(forecasts + 1, analyses, settings=settings, store=path, progress=stop)
+    sums = statistics(forecasts, analyses, settings=settings, store=path)
+    del sums.attrs["scored_with"]
+    xr.testing.assert_identical(sums, statistics(forecasts, analyses, settings=settings))
+
+
+def test_observations_that_come_later_are_scored_and_enter_the_maps_once(
+    forecasts, analyses, references, everything, tmp_path
+):
+    settings = replace(everything, block=2)
+    arguments = {"reference": references, "settings": settings}
+    path, told = tmp_path / "scores.zarr", []
+    for known in (55, 52, 58):  # of what the initial times 48 to 54 need, to 57; never less
+        early = analyses.isel(time=slice(known))
+        sums = statistics(
+            forecasts, early, store=path, progress=lambda n, total: told.append(total), **arguments
+        )
+        shown = max(known, 55)
+        expected = statistics(forecasts, analyses.isel(time=slice(shown)), **arguments)
+        assert_same(sums.drop_attrs(deep=False), expected.drop_attrs(deep=False))
+    assert told == [7, 7, 7, 7, 3, 3]
+    assert scores_from(sums)["missing_valid_times"].sum() == 0
+
+
+def test_what_a_killed_run_left_while_it_published_is_used_or_removed(
+    forecasts, analyses, everything, tmp_path, monkeypatch
+):
+    path, settings = tmp_path / "scores.zarr", replace(everything, block=2)
+    statistics(forecasts.isel(init_time=slice(3)), analyses, settings=settings, store=path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *a, **k: None)  # killed before: parts stay
+        statistics(forecasts.isel(init_time=slice(5)), analyses, settings=settings, store=path)
+    assert list(tmp_path.glob(".scores.zarr.*.parts/*.npz"))
+    (tmp_path / ".scores.zarr.0123abcd.partial").mkdir()
+    path.rename(tmp_path / ".scores.zarr.0123abcd.former")  # killed between two renames
+    told: list[int] = []
+    sums = statistics(
+        forecasts, analyses, settings=settings, store=path,
+        progress=lambda done, total: told.append(total),
+    )  # fmt: skip
+    assert told == [2]
+    del sums.attrs["scored_with"]
+    assert_same(sums, statistics(forecasts, analyses, settings=settings))
 
 
 def test_a_damaged_part_is_named(forecasts, analyses, tmp_path):

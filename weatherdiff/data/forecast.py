@@ -19,7 +19,7 @@ from weatherdiff.data.forecast_times import (
     decode_lead_times,
     require_valid_times,
 )
-from weatherdiff.errors import DimensionError
+from weatherdiff.errors import DimensionError, InputError
 from weatherdiff.grid import canonical_grid, grid_coordinates
 
 __all__ = ["DIMENSION_ORDER", "FORECAST_DIMENSIONS", "chunk", "settle"]
@@ -60,7 +60,7 @@ def settle(
         A dimension is unexpected, missing in a variable or has no coordinate, a time is not what
         it must be, or the grid is not one of latitude and longitude.
     InputError
-        Valid times contradict initial and lead times.
+        A dimension is empty, or valid times contradict initial and lead times.
     """
     if not ds.data_vars:
         return ds
@@ -86,6 +86,9 @@ def settle(
             f"{', '.join(DIMENSION_ORDER)}; if it is one of these, say which with "
             f"rename={{{dim!r}: 'number'}}, else select from it with xarray first."
         )
+    empty = [dim for dim in DIMENSION_ORDER if ds.sizes.get(dim) == 0]
+    if empty:
+        raise InputError(f"there is nothing along {', '.join(empty)}: the selection is empty.")
     ds = _decode(ds, units, note)
     dropped = sorted(set(map(str, ds.coords)) - set(DIMENSION_ORDER) - {"valid_time"})
     if dropped:

@@ -289,6 +289,11 @@ def _vector(ds: xr.Dataset, name: str, kind: str) -> npt.NDArray[Any]:
     values = ds[name].values
     if values.ndim != 1:
         raise DimensionError(f"{name} has dimensions {ds[name].dims}, expected one.")
+    if values.dtype.kind == "O" and values.size and hasattr(values[0], "calendar"):
+        raise DimensionError(
+            f"{name} is in the calendar {values[0].calendar!r}, expected the standard one; turn "
+            f"it with convert_calendar('standard', dim={name!r})."
+        )
     if values.dtype.kind != kind:
         expected = "datetime64" if kind == "M" else "timedelta64"
         option = "decode_times" if kind == "M" else "decode_timedelta"

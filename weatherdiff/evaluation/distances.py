@@ -193,9 +193,8 @@ def squared_distances(
     the weights that counted, (case,).
     """
     counted = ~np.isnan(y) & (weights > 0)
-    total = counted @ weights
-    kept = counted.any(axis=0)
-    if not kept.all():  # a region, say
+    if not counted.all():
+        kept = counted.any(axis=0)  # few for a region, say
         x, y, weights, counted = x[..., kept], y[:, kept], weights[kept], counted[:, kept]
     if compiles():
         from weatherdiff.evaluation.kernels.gram import gram
@@ -209,16 +208,29 @@ def squared_distances(
         norms = np.diagonal(products, axis1=-2, axis2=-1)
         sums = norms[:, :, np.newaxis] + norms[:, np.newaxis, :]
         squares = sums - 2 * products
-        close = np.nonzero(np.triu(squares < _CLOSE * sums, 1))
+        close = (squares < _CLOSE * sums) & ~np.tri(members + 1, dtype=np.bool_)
+    if close.any():
+        _recompute(squares, np.nonzero(close), (x, y, root, counted))
+    return squares, np.where(counted, weights, 0.0).sum(axis=-1)
+
+
+def _recompute(
+    squares: FloatArray,
+    pairs: tuple[npt.NDArray[np.intp], ...],
+    fields: tuple[npt.NDArray[Any], ...],
+) -> None:
+    """Put squared distances from differences where pairs (case, i, j), i < j, say so."""
+    x, y, root, counted = fields
+    members = x.shape[1]
     step = max(1, _BLOCK_VALUES // max(1, x.shape[-1]))
-    for start in range(0, len(close[0]), step):
-        case, i, j = (index[start : start + step] for index in close)
+    for start in range(0, len(pairs[0]), step):
+        case, i, j = (index[start : start + step] for index in pairs)
+        of_member = (j < members)[:, np.newaxis]
         apart = x[case, i].astype(np.float64)
-        apart -= np.where((j < members)[:, np.newaxis], x[case, np.minimum(j, members - 1)], y[case])
+        apart -= np.where(of_member, x[case, np.minimum(j, members - 1)], y[case])
         apart *= root
         np.copyto(apart, 0.0, where=~counted[case])
         squares[case, i, j] = squares[case, j, i] = np.einsum("pc,pc->p", apart, apart)
-    return squares, total
 
 
 def _plain_gram(

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 
-import numpy as np
 import xarray as xr
 
 from weatherdiff.evaluation.aggregate import merge_statistics, scores_from
@@ -61,7 +60,9 @@ def evaluate(
         Weights, regions, events, maps, and what a NaN does.
     store : path, optional
         Zarr folder of the scores. What is there already, whole or from a run that was stopped, is
-        not computed again, and initial times that are new are added.
+        not computed again, but for one initial time to see that it is of the same forecasts.
+        Initial times that are new are added, and those with more observations than before are
+        scored again.
     executor : concurrent.futures.Executor, optional
         What runs the blocks: a ``ThreadPoolExecutor()``, or the ``get_executor()`` of a
         ``dask.distributed.Client``. One after the other unless given. The result does not depend
@@ -118,7 +119,7 @@ def evaluate(
     >>> scores_from(merge_statistics(parts)).identical(whole)
     True
     """
-    if "number" in forecasts.sizes:  # refused before the work, not after
+    if forecasts.sizes.get("number"):  # refused before the work, not after
         zero = xr.DataArray(0.0)
         crps_from_parts(zero, zero, zero, members=forecasts.sizes["number"], estimator=estimator)
     sums = statistics(
@@ -158,10 +159,12 @@ def statistics(
     matched = match(forecasts, observations, dict(reference or {}), settings or Settings())
     if store is None:
         return merge_statistics(_run(matched, executor, progress))
+    from weatherdiff.evaluation.streaming import score_block
+
     with StatisticsStore(store, matched, replace=replace) as kept:
-        due = kept.missing(matched.inits)
-        if due.any():
-            remaining = matched.select(np.flatnonzero(due))
+        kept.confirm(score_block)
+        remaining = kept.due()
+        if len(remaining.inits):
             for part in _run(remaining, executor, progress):
                 kept.add(part)
         return kept.publish()

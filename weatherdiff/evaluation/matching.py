@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-import dask
 import dask.array
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +69,8 @@ class Match:
     weights : (region, latitude x longitude)
         Of the cells.
     regions : list of str
+    mapped : (init_time, lead_time), optional
+        Frames that the maps have already, and whose sums alone are asked for.
     """
 
     forecasts: xr.Dataset
@@ -83,6 +84,7 @@ class Match:
     grid: Grid
     weights: npt.NDArray[np.float64]
     regions: list[str]
+    mapped: npt.NDArray[np.bool_] | None = None
 
     @property
     def members(self) -> int:
@@ -101,7 +103,20 @@ class Match:
             forecasts=self.forecasts.isel(init_time=inits),
             inits=self.inits[inits],
             index=self.index[inits],
+            mapped=None if self.mapped is None else self.mapped[inits],
         )
+
+    def sample(self, position: int) -> Match:
+        """Keep one channel of one initial time, with its references and events and no more."""
+        labels = {event.variable for event in self.settings.events}
+        channel = next((c for c in self.units if c.label in labels), next(iter(self.units)))
+        events = [event for event in self.settings.events if event.variable == channel.label]
+        settings = replace(
+            self.settings, events=events, climatology=None, decomposition=False, maps=False,
+            fields=(),
+        )  # fmt: skip
+        one = self.select(slice(position, position + 1))
+        return replace(one, units={channel: self.units[channel]}, settings=settings)
 
     def blocks(self) -> list[slice]:
         """Give initial times to score together: those that fit in a block, whole stored chunks."""
@@ -176,14 +191,14 @@ class Match:
 
 def load(field: xr.DataArray, dims: tuple[str, ...]) -> npt.NDArray[Any]:
     """Read values in an order of dimensions: what matches what has been settled before."""
-    # In the thread that asks: the blocks are what runs in parallel.
-    with dask.config.set(scheduler="synchronous"):
-        ordered = field.transpose(*dims)
-        if ordered.chunks is None:
-            values = np.ascontiguousarray(ordered.values)
-        else:  # chunk by chunk into its place, rather than all chunks and then their whole
-            values = np.empty(ordered.shape, ordered.dtype)
-            dask.array.store(ordered.data, values, lock=False)
+    ordered = field.transpose(*dims)
+    if ordered.chunks is None:
+        values = np.ascontiguousarray(ordered.values)
+    else:  # chunk by chunk into its place, rather than all chunks and then their whole
+        values = np.empty(ordered.shape, ordered.dtype)
+        # In the thread that asks, as the blocks are what runs in parallel; and not by dask's
+        # configuration, which all threads share.
+        dask.array.store(ordered.data, values, lock=False, scheduler="synchronous")
     if values.dtype not in (np.float32, np.float64) or not values.dtype.isnative:
         values = values.astype(np.result_type(values.dtype.newbyteorder("="), np.float32))
     return values
@@ -218,11 +233,9 @@ def match(
             "expand_dims of init_time, lead_time or number."
         )
     inits, leads = init_times(forecasts), lead_times(forecasts)
+    _require_distinct(forecasts, inits, leads)
     valid = inits[:, np.newaxis] + leads
-    if "valid_time" in forecasts.coords and not np.array_equal(
-        forecasts["valid_time"].transpose(*SUM_DIMS).values, valid
-    ):
-        raise InputError("valid_time of the forecasts is not init_time + lead_time.")
+    _require_valid_times(forecasts, valid)
     index = positions(analysis_times(observations), valid)
     if not (index >= 0).any():
         raise MissingInputError(
@@ -261,6 +274,35 @@ def match(
     return matched
 
 
+def _require_distinct(forecasts: xr.Dataset, inits: Times, leads: Leads) -> None:
+    """Refuse an empty selection, and what is missing among the labels or there twice."""
+    labels: dict[str, npt.NDArray[Any]] = {"init_time": inits, "lead_time": leads}
+    if "number" in forecasts.coords:
+        labels["number"] = forecasts["number"].values
+    for name in (*SUM_DIMS, "number"):
+        if forecasts.sizes[name] == 0:
+            raise InputError(f"the forecasts are an empty selection: there is no {name}.")
+        if name in labels and np.unique(labels[name]).size < forecasts.sizes[name]:
+            raise InputError(f"{name} of the forecasts holds a value twice.")
+    if np.isnat(inits).any() or np.isnat(leads).any():
+        raise InputError("init_time or lead_time of the forecasts holds a missing value (NaT).")
+
+
+def _require_valid_times(forecasts: xr.Dataset, valid: Times) -> None:
+    """Refuse valid times that are not the sums of initial and lead times."""
+    if "valid_time" not in forecasts.coords:
+        return
+    stated = forecasts["valid_time"].variable
+    if not set(stated.dims) <= set(SUM_DIMS):
+        raise DimensionError(
+            f"valid_time has dimensions {stated.dims}, expected {SUM_DIMS}; drop it if it is of "
+            "no use."
+        )
+    stated = stated.set_dims(dict(zip(SUM_DIMS, valid.shape, strict=True))).transpose(*SUM_DIMS)
+    if not np.array_equal(stated.values, valid):
+        raise InputError("valid_time of the forecasts is not init_time + lead_time.")
+
+
 def _region_weights(settings: Settings, grid: Grid) -> tuple[npt.NDArray[np.float64], list[str]]:
     """Weights of the cells in each region, (region, latitude x longitude), and its name."""
     area = grid.area_weights().values
@@ -272,6 +314,8 @@ def _region_weights(settings: Settings, grid: Grid) -> tuple[npt.NDArray[np.floa
     if settings.regions is not None:
         shares = _on_grid(settings.regions, grid, "regions")
         names = [str(name) for name in settings.regions["region"].values]
+        if len(set(names)) < len(names):
+            raise InputError(f"regions holds a name twice: {', '.join(names)}.")
         if not np.all((shares >= 0) & (shares <= 1)):
             raise InputError("regions must be shares of the cells, between 0 and 1.")
     weights = (shares * area).reshape(len(names), -1)

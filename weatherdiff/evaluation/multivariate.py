@@ -40,8 +40,8 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 
-# Differences worked on at a time: 1 MiB of float64.
-_BLOCK_VALUES = 2**17
+# Values worked on at a time, of which some layouts need a copy: 16 MiB of float32.
+_BLOCK_VALUES = 2**22
 
 
 def energy_score(
@@ -200,8 +200,10 @@ def joint_weights(
             weights = areas.mean([name for name in areas.dims if name not in over])
     elif extra := [str(name) for name in weights.dims if name not in over]:
         raise DimensionError(f"the weights have {extra}, which are not among {list(over)}.")
-    elif not bool((weights >= 0).all()):
+    elif not (weights.values >= 0).all():
         raise InputError("weights must be at least zero, and not NaN.")
+    if set(weights.dims) == set(over) and weights.dtype == np.float64:
+        return weights.transpose(*over)
     ones = xr.DataArray(np.ones([field.sizes[name] for name in over]), dims=over)
     return (ones * weights).transpose(*over)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import logging
 import os
 import shutil
 import zipfile
 import zlib
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +23,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from weatherdiff.errors import InputError, MissingInputError, StorageError
 from weatherdiff.evaluation.aggregate import merge_statistics, scores_from
-from weatherdiff.staging import locked, staged
+from weatherdiff.staging import locked, remove_leftovers, staged
 
 if TYPE_CHECKING:
     from weatherdiff.evaluation.matching import Match
@@ -30,6 +33,13 @@ __all__ = ["StatisticsStore", "open_scores", "write_scores"]
 _FORMAT = "weatherdiff scores"
 _VERSION = 2
 _FINGERPRINT = "scored_with"
+_AGAIN = "again-"
+_NEVER_NEGATIVE = ("sum_over", "sum_under", "sum_dispersion", "sum_weight", "sum_complete",
+                   "sum_event_count", "sum_event_occurred")  # fmt: skip
+# Attributes of forecasts that may differ from file to file.
+_VOLATILE = ("history", "date")
+
+logger = logging.getLogger(__name__)
 
 
 def write_scores(scores: xr.Dataset, path: str | os.PathLike[str]) -> None:
@@ -71,7 +81,8 @@ class StatisticsStore:
     """Statistics on disk while they are made: what is there is not made again.
 
     Each block's sums are a file beside the store, under a hidden name; the store itself is replaced
-    once, when all are there. One process at a time may add to a store.
+    once, when all are there. One process at a time may add to a store. Initial times that were
+    scored before all their observations had come are scored again when more have.
 
     Parameters
     ----------
@@ -94,6 +105,7 @@ class StatisticsStore:
         self, path: str | os.PathLike[str], matched: Match, *, replace: bool = False
     ) -> None:
         self.path, self._replace = Path(path), replace
+        self._matched = matched
         self._fingerprint = _fingerprint(matched)
         self._parts = self.path.with_name(f".{self.path.name}.{self._fingerprint[:12]}.parts")
         self._stored: xr.Dataset | None = None
@@ -102,7 +114,9 @@ class StatisticsStore:
         self._lock = locked(self.path)
         self._lock.__enter__()
         try:
+            remove_leftovers(self.path.parent, of=self.path.name)
             self._stored = self._same_sums()
+            self._tidy()
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
@@ -119,12 +133,34 @@ class StatisticsStore:
         except InputError:  # of another version, say
             if not self._replace:
                 raise
-        if self._replace:
-            return None
-        raise InputError(
-            f"{self.path} holds scores of other forecasts or with other settings; remove it, or "
-            "write to another folder."
-        )
+        self._refuse_unless_replaced()
+        return None
+
+    def _refuse_unless_replaced(self) -> None:
+        if not self._replace:
+            raise InputError(
+                f"{self.path} holds scores of other forecasts or with other settings; remove it, "
+                "or write to another folder."
+            )
+
+    def _tidy(self) -> None:
+        """Remove parts that were merged before a run was killed, or lack observations by now."""
+        stored, now = self._found(), _found(self._matched.inits, self._matched.index >= 0)
+        for path in self._files():
+            part = _found_in(_open_part(path))
+            merged = not any(_gains(stored.get(init), found) for init, found in part.items())
+            late = any(_gains(found, now.get(init, found)) for init, found in part.items())
+            # Maps of what was scored again have only what is new.
+            alone = path.name.startswith(_AGAIN) and not set(part) <= set(stored)
+            if merged or late or alone:
+                path.unlink()
+
+    def _found(self, *, parts: bool = False) -> dict[int, npt.NDArray[np.bool_]]:
+        """Tell which valid times had observations, by initial time of what is stored."""
+        found = {} if self._stored is None else _found_in(self._stored)
+        for path in self._files() if parts else ():
+            found |= _found_in(_open_part(path))
+        return found
 
     def __exit__(
         self,
@@ -134,25 +170,85 @@ class StatisticsStore:
     ) -> None:
         self._lock.__exit__(kind, error, trace)
 
+    def confirm(self, score: Callable[[Match], xr.Dataset]) -> None:
+        """Make sure that what is there is of the same forecasts, observations and references.
+
+        One channel of one initial time is scored again, and must give the same. Parts of a run of
+        other forecasts that was stopped are removed.
+
+        Parameters
+        ----------
+        score : callable
+            Sums of a match.
+
+        Raises
+        ------
+        InputError
+            The scores are others, and are not to be replaced.
+        """
+        if self._stored is not None and not self._reproduces(self._stored, score):
+            self._refuse_unless_replaced()
+            self._stored = None
+            self._tidy()
+        files = self._files()
+        if files and not self._reproduces(_open_part(files[0]), score):
+            logger.warning("%s is of other forecasts and is removed.", self._parts)
+            shutil.rmtree(self._parts)
+
+    def _reproduces(self, known: xr.Dataset, score: Callable[[Match], xr.Dataset]) -> bool:
+        matched, before = self._matched, _found_in(known)
+        now = _found(matched.inits, matched.index >= 0)
+        comparable = [
+            position
+            for position, (init, found) in enumerate(now.items())
+            if init in before and np.array_equal(found, before[init])
+        ]
+        if not comparable:
+            return True
+        again = score(matched.sample(comparable[0]))
+        # Sums in which nothing cancels, so that another processor's last digit does not matter.
+        names = [n for n in map(str, again.data_vars) if n.startswith(_NEVER_NEGATIVE)]
+        for name in names:
+            labels = {d: again[d] for d in ("variable", "init_time", "event")
+                      if d in again[name].dims}  # fmt: skip
+            stored = known[name].sel(labels)
+            if not np.allclose(stored, again[name], rtol=1e-6, atol=0, equal_nan=True):
+                return False
+        return True
+
     def missing(self, inits: npt.NDArray[np.datetime64]) -> npt.NDArray[np.bool_]:
         """Tell which initial times have no sums yet."""
-        known = [] if self._stored is None else [self._stored["init_time"].values]
-        known += [part["init_time"].values for part in map(_open_part, self._files())]
-        return ~np.isin(inits, np.concatenate(known)) if known else np.ones(len(inits), bool)
+        found = self._found(parts=True)
+        return np.array([init not in found for init in _nanoseconds(inits)], bool)
+
+    def due(self) -> Match:
+        """Give what is to be scored: initial times without sums, or with more observations now."""
+        matched = self._matched
+        known, stored = self._found(parts=True), self._found()
+        now = _found(matched.inits, matched.index >= 0)
+        due = np.array([_gains(known.get(init), found) for init, found in now.items()], bool)
+        mapped = [stored.get(init, np.zeros_like(found)) for init, found in now.items()]
+        return dataclasses.replace(matched, mapped=np.stack(mapped)).select(np.flatnonzero(due))
 
     def add(self, part: xr.Dataset) -> None:
         """Keep the sums of a block."""
         first = part["init_time"].values[0].astype("datetime64[s]").astype(int)
-        with staged(self._parts / f"{first}-{part.sizes['init_time']}.npz", overwrite=True) as path:
+        again = _AGAIN if self._found().keys() & _found_in(part).keys() else ""
+        name = f"{again}{first}-{part.sizes['init_time']}.npz"
+        with staged(self._parts / name, overwrite=True) as path:
             _write_part(part, path)
 
     def publish(self) -> xr.Dataset:
         """Merge all sums, replace the store by them and their scores, and give them."""
-        files = self._files()
-        stored = [] if self._stored is None else [self._stored]
-        if not files:
-            return stored[0]
-        merged = merge_statistics(chain(stored, map(_open_part, files)))
+        files, stored = self._files(), self._stored
+        if not files and stored is not None:
+            return stored
+        kept = []
+        if stored is not None:  # but for what was scored again
+            again = set().union(*(_found_in(_open_part(path)) for path in files))
+            inits = _nanoseconds(stored["init_time"].values)
+            kept = [stored.isel(init_time=[i for i, t in enumerate(inits) if t not in again])]
+        merged = merge_statistics(chain(kept, map(_open_part, files)))
         merged.attrs[_FINGERPRINT] = self._fingerprint
         estimator = "fair" if merged.attrs["members"] > 1 else "standard"
         write_scores(scores_from(merged, estimator=estimator), self.path)
@@ -161,6 +257,25 @@ class StatisticsStore:
 
     def _files(self) -> list[Path]:
         return sorted(self._parts.glob("[!.]*.npz"))
+
+
+def _nanoseconds(times: npt.NDArray[np.datetime64]) -> list[int]:
+    return list(times.astype("datetime64[ns]").astype(np.int64).tolist())
+
+
+def _found(
+    inits: npt.NDArray[np.datetime64], found: npt.NDArray[np.bool_]
+) -> dict[int, npt.NDArray[np.bool_]]:
+    return dict(zip(_nanoseconds(inits), found, strict=True))
+
+
+def _found_in(sums: xr.Dataset) -> dict[int, npt.NDArray[np.bool_]]:
+    return _found(sums["init_time"].values, sums["valid_time_found"].values)
+
+
+def _gains(before: npt.NDArray[np.bool_] | None, now: npt.NDArray[np.bool_]) -> bool:
+    """Tell whether an initial time has more valid times than before, or had none."""
+    return before is None or bool((now & ~before).any())
 
 
 def open_scores(path: str | os.PathLike[str]) -> xr.Dataset:
@@ -281,6 +396,10 @@ def _fingerprint(matched: Match) -> str:
         "decomposition": settings.decomposition,
         "maps": settings.maps,
         "fields": [repr(statistic) for statistic in settings.fields],
-        "forecasts": {str(k): str(v) for k, v in sorted(matched.forecasts.attrs.items())},
+        "forecasts": {
+            str(name): str(value)
+            for name, value in matched.forecasts.attrs.items()
+            if not any(word in str(name).lower() for word in _VOLATILE)
+        },
     }  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

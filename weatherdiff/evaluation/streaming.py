@@ -248,7 +248,8 @@ class Accumulation:
             self._complete[key] = self._sums[FORECAST][key].complete
         if settings.nan == "omit":
             observation = np.where(complete, observation, np.nan)
-        if settings.maps:
+        mapped = self._match.mapped
+        if settings.maps and (mapped is None or not mapped[place]):
             self._add_maps(place[1], rows, observation, pointwise)
         for statistic in self._fields:
             statistic.add(key, observation, ensembles)

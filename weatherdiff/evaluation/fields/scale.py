@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from weatherdiff.errors import InputError
 from weatherdiff.evaluation.estimators import crps_from_parts, skill
 from weatherdiff.evaluation.fields.statistic import FORECAST, Array, FieldSums, Sums
 from weatherdiff.evaluation.kernels import CLIPPED, Wanted, ensemble_sums
@@ -44,7 +45,15 @@ class CRPSByScale:
         return {"scale": ("scale", list(self.scales), attrs)}
 
     def begin(self, match: Match) -> FieldSums:
-        """Start the sums of a block."""
+        """Start the sums of a block.
+
+        Raises
+        ------
+        InputError
+            A side is less than one cell.
+        """
+        if min(self.scales, default=0) < 1:
+            raise InputError(f"scales are {self.scales}, expected at least one cell.")
         return _ScaleSums(self, match)
 
 
