@@ -106,8 +106,9 @@ weatherdiff.plotting.plot_reliability(scores, variable="2m_temperature", event="
 # ## Is it better than what there was, and is the difference real?
 #
 # Forecasts from neighbouring hours fail together, so a plain t-test would find differences where
-# there are none. `compare` allows for that, and for the number of comparisons. It needs no forecast,
-# only the sums that the scores keep; so do scores by hour of the day, or by another estimator.
+# there are none. `compare` allows for that, and for the number of comparisons. It needs no
+# forecast, only the sums that the scores keep; so do scores by hour of the day, or by another
+# estimator.
 
 # %%
 for reference in scores.attrs["references"]:
