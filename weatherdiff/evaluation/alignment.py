@@ -7,9 +7,12 @@ arithmetic would silently keep the intersection of coordinates that differ.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
+import dask.array
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -28,6 +31,9 @@ __all__ = [
     "positions",
     "require_same_units",
 ]
+
+# Of what is gathered together.
+_PART_BYTES = 2**24
 
 Times = npt.NDArray[np.datetime64]
 Leads = npt.NDArray[np.timedelta64]
@@ -203,8 +209,9 @@ def gather(
 ) -> xr.DataArray:
     """Take frames at given positions in time, lazily.
 
-    Each frame needed is read once, however often it is repeated, and the graph has one task per
-    chunk in space: a climatology takes the same training days for every forecast.
+    Each frame needed is in the graph once, however often it is repeated: a climatology takes the
+    same training days for every forecast. Chunks are small, so that a few lead times or rows can
+    be taken without making the others.
 
     Parameters
     ----------
@@ -230,17 +237,36 @@ def gather(
     needed, inverse = np.unique(index[found], return_inverse=True)
     slots = np.full(index.shape, -1)
     slots[found] = inverse
-    frames = field.isel(time=needed).transpose("time", ...).chunk({"time": -1})
-    data = frames.data.map_blocks(
-        _take,
-        slots=slots,
-        meta=np.empty((0,), dtype=_floating(field.dtype)),
-        chunks=tuple((int(size),) for size in index.shape) + frames.data.chunks[1:],
-        drop_axis=0,
-        new_axis=list(range(slots.ndim)),
-    )
+    frames = field.isel(time=needed).transpose("time", ...)
+    parts, space = _parts(index.shape, frames, dims)
+    frames = frames.chunk({"time": -1, **space})
+    names = (*dims, *frames.dims[1:])
+    data = dask.array.blockwise(
+        _take, names,
+        frames.data, frames.dims,
+        dask.array.from_array(slots, chunks=parts), dims,
+        dtype=_floating(field.dtype), concatenate=True, meta=np.empty((), _floating(field.dtype)),
+    )  # fmt: skip
     coords = {name: c for name, c in field.coords.items() if "time" not in c.dims and c.dims}
-    return xr.DataArray(data, coords, (*dims, *frames.dims[1:]), field.name, field.attrs)
+    return xr.DataArray(data, coords, names, field.name, field.attrs)
+
+
+def _parts(
+    shape: tuple[int, ...], frames: xr.DataArray, dims: tuple[str, ...]
+) -> tuple[tuple[int, ...], dict[Hashable, int]]:
+    """Chunks of the index, and of latitude if one frame of all members is too large already."""
+    frame = math.prod(frames.shape[1:]) * _floating(frames.dtype).itemsize
+    together = shape[dims.index("number")] if "number" in dims else 1
+    space: dict[Hashable, int] = {}
+    if "latitude" in frames.dims:
+        row = frame // max(1, frames.sizes["latitude"]) * max(together, len(frames))
+        space["latitude"] = min(frames.sizes["latitude"], max(1, _PART_BYTES // max(1, row)))
+    fitting, parts = max(1, _PART_BYTES // max(1, together * frame)), []
+    for name, size in zip(reversed(dims), reversed(shape), strict=True):
+        step = size if name == "number" else min(size, fitting)
+        parts.append(max(1, step))
+        fitting = fitting if name == "number" else max(1, fitting // max(1, step))
+    return tuple(reversed(parts)), space
 
 
 def require_same_units(forecast: xr.DataArray, observation: xr.DataArray) -> str:

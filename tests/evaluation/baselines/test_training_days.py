@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from weatherdiff.errors import DimensionError, InputError
-from weatherdiff.evaluation import ClimatologyEnsemble, Persistence
+from weatherdiff.evaluation import ClimatologyEnsemble, Persistence, alignment
 
 DAY = np.timedelta64(1, "D")
 
@@ -181,6 +181,24 @@ def test_references_do_not_build_large_graphs_or_blocks(analyses):
     assert forecast.sizes["number"] == 35
     assert len(forecast.__dask_graph__()) < 20_000
     assert max(forecast.chunksizes["init_time"]) <= 16
+
+
+def test_taking_a_lead_time_and_some_rows_of_a_reference_makes_no_others(analyses, monkeypatch):
+    monkeypatch.setattr(alignment, "_PART_BYTES", 2000)
+    made = []
+    take = alignment._take
+    monkeypatch.setattr(alignment, "_take", lambda *a: made.append(take(*a).nbytes) or take(*a))
+    climatology = ClimatologyEnsemble(analyses, period=("2020-01-01", "2020-01-14"))
+    forecast = climatology.forecast(analyses["time"].values[60:63], hours(6, 12, 18, 24))
+    field = forecast["2m_temperature"]
+    taken = field.isel(init_time=[1], lead_time=[2], latitude=slice(0, 1)).compute()
+    assert sum(made) <= 2000
+    monkeypatch.undo()
+    whole = climatology.forecast(analyses["time"].values[60:63], hours(6, 12, 18, 24))
+    xr.testing.assert_identical(
+        taken,
+        whole["2m_temperature"].compute().isel(init_time=[1], lead_time=[2], latitude=slice(0, 1)),
+    )
 
 
 def test_lead_times_without_a_unit_are_refused(analyses):
