@@ -66,8 +66,10 @@ class Match:
     index : (init_time, lead_time)
         Position of the verifying observation in time, or -1.
     grid : Grid
+    area : (latitude, longitude)
+        Weights of the cells in the whole grid.
     weights : (region, latitude x longitude)
-        Of the cells.
+        Of the cells in each region.
     regions : list of str
     mapped : (init_time, lead_time), optional
         Frames that the maps have already, and whose sums alone are asked for.
@@ -82,6 +84,7 @@ class Match:
     leads: Leads
     index: npt.NDArray[np.int64]
     grid: Grid
+    area: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64]
     regions: list[str]
     mapped: npt.NDArray[np.bool_] | None = None
@@ -253,7 +256,8 @@ def match(
             f"the observations, {sorted(map(str, observations.data_vars))}."
         )
     units = {c: require_same_units(c.of(forecasts), c.of(observations)) for c in shared}
-    weights, regions = _region_weights(settings, grid)
+    area = _area(settings, grid)
+    weights, regions = _region_weights(settings, grid, area)
     check_events(settings.events, {channel.label: unit for channel, unit in units.items()})
     matched = Match(
         forecasts=forecasts.drop_vars("valid_time", errors="ignore"),
@@ -265,6 +269,7 @@ def match(
         leads=leads,
         index=index,
         grid=grid,
+        area=area,
         weights=weights,
         regions=regions,
     )
@@ -303,13 +308,20 @@ def _require_valid_times(forecasts: xr.Dataset, valid: Times) -> None:
         raise InputError("valid_time of the forecasts is not init_time + lead_time.")
 
 
-def _region_weights(settings: Settings, grid: Grid) -> tuple[npt.NDArray[np.float64], list[str]]:
-    """Weights of the cells in each region, (region, latitude x longitude), and its name."""
+def _area(settings: Settings, grid: Grid) -> npt.NDArray[np.float64]:
+    """Weights of the cells, (latitude, longitude)."""
     area = grid.area_weights().values
     if settings.weights is not None:
         area = _on_grid(settings.weights, grid, "weights")[0]
     if not (np.all(area >= 0) and 0 < area.sum() < np.inf):
         raise InputError("weights must be finite and at least zero, and not all zero.")
+    return area
+
+
+def _region_weights(
+    settings: Settings, grid: Grid, area: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], list[str]]:
+    """Weights of the cells in each region, (region, latitude x longitude), and its name."""
     shares, names = np.ones((1, *grid.shape)), ["all"]
     if settings.regions is not None:
         shares = _on_grid(settings.regions, grid, "regions")

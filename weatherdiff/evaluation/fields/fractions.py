@@ -14,6 +14,7 @@ from weatherdiff.evaluation.fields.statistic import FORECAST, Array, FieldSums, 
 from weatherdiff.evaluation.neighbourhood import fractions_sums
 
 if TYPE_CHECKING:
+    from weatherdiff.evaluation.events import Event
     from weatherdiff.evaluation.matching import Match
     from weatherdiff.evaluation.totals import Total
 
@@ -58,17 +59,15 @@ class _FractionsSums:
         self._events = list(dict.fromkeys(event.label for event in match.settings.events))
         shape = (len(self._labels), len(match.inits), len(match.leads), len(self._events))
         self._sums = np.full((2, *shape, len(self._windows)), np.nan)
-        self._weights = match.weights[0].reshape(match.grid.shape)
+        self._weights = match.area
+        self._thresholds: dict[int, list[tuple[Event, Array]]] = {}
 
     def add(
         self, place: tuple[int, int, int], observation: Array, ensembles: Mapping[str, Array]
     ) -> None:
-        members, match = ensembles[FORECAST], self._match
-        valid = match.inits[place[1]] + match.leads[place[2]]
-        for event in match.settings.events:
-            if event.variable != self._labels[place[0]]:
-                continue
-            threshold = event.thresholds(valid[np.newaxis], match.grid)[0]
+        members = ensembles[FORECAST]
+        for event, at_times in self._events_of(place[0]):
+            threshold = at_times[*place[1:]]
             missing = np.isnan(observation) | np.isnan(threshold)
             beyond = np.greater if event.above else np.less
             probability = beyond(members, threshold).mean(axis=0)
@@ -79,8 +78,19 @@ class _FractionsSums:
                 occurred,
                 self._weights,
                 windows=self._windows,
-                periodic=match.grid.is_periodic,
+                periodic=self._match.grid.is_periodic,
             )
+
+    def _events_of(self, variable: int) -> list[tuple[Event, Array]]:
+        """Events of a variable, and their thresholds at the valid times of the block."""
+        if variable not in self._thresholds:
+            match, label = self._match, self._labels[variable]
+            events = [event for event in match.settings.events if event.variable == label]
+            # Of one variable at a time, as they come one after the other.
+            self._thresholds = {
+                variable: [(e, e.thresholds(match.valid_times, match.grid)) for e in events]
+            }
+        return self._thresholds[variable]
 
     def result(self) -> Sums:
         dims = ("variable", "init_time", "lead_time", "event", "window")

@@ -60,7 +60,7 @@ class CRPSByScale:
 class _ScaleSums:
     def __init__(self, statistic: CRPSByScale, match: Match) -> None:
         self._scales = statistic.scales
-        self._weights = match.weights[0].reshape(match.grid.shape)
+        self._weights = match.area
         shape = (len(match.units), len(match.inits), len(match.leads), len(self._scales))
         self._weight = np.zeros(shape)
         names = (FORECAST, *match.references)

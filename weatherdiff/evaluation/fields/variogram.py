@@ -53,7 +53,7 @@ class _VariogramSums:
         self._order = statistic.order
         self._periodic = 1 if match.grid.is_periodic else None
         self._lags = neighbour_lags(match.grid.shape, statistic.reach, periodic=self._periodic)
-        self._weights = match.weights[0].reshape(match.grid.shape)
+        self._weights = match.area
         shape = (len(match.units), len(match.inits), len(match.leads))
         names = (FORECAST, *match.references)
         self._sums = {name: np.zeros((len(_SERIES), *shape)) for name in names}
