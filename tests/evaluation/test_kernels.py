@@ -125,7 +125,7 @@ def test_every_sum_is_that_of_its_definition(implementation, draw, members):
     np.testing.assert_array_equal(sums.weight, sums.complete)
 
 
-@pytest.mark.parametrize("members", [2, 31, 64, 65, 129, 200])
+@pytest.mark.parametrize("members", [31, 65, 200])
 def test_float32_is_as_exact_as_its_differences(implementation, members):
     rng = np.random.default_rng(members)
     x = (5e5 + rng.normal(size=(members, 40))).astype(np.float32)
@@ -136,7 +136,7 @@ def test_float32_is_as_exact_as_its_differences(implementation, members):
     assert_sums(sums, by_definition(x, y, w, events), 40.0)
 
 
-@pytest.mark.parametrize("members", [*range(1, 20), 33, 50, 100, 129, 260])
+@pytest.mark.parametrize("members", [*range(1, 10), 12, 17, 33, 50, 129, 260])
 def test_the_network_sorts_any_zeros_and_ones(members):
     # By the zero-one principle it then sorts anything.
     rng = np.random.default_rng(members)
@@ -371,6 +371,9 @@ def test_the_crps_alone_is_that_of_the_parts(implementation, members, dtype):
         for array in (x, np.ascontiguousarray(x.T).T):
             crps = ensemble_crps(array, y, factor=factor)
             np.testing.assert_allclose(crps, expected, rtol=1e-12, atol=1e-14)
+        into = np.zeros(300)
+        assert ensemble_crps(x, y, factor=factor, out=into) is into
+        np.testing.assert_array_equal(into, ensemble_crps(x, y, factor=factor))
 
 
 def test_hersbachs_parts_make_the_standard_crps(implementation):

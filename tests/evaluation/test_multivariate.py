@@ -83,6 +83,15 @@ def test_squared_distances_are_those_of_all_pairs(members, cells):
 
 
 @pytest.mark.usefixtures("both_ways")
+def test_squared_distances_of_many_members_are_those_of_all_pairs():
+    rng = np.random.default_rng(11)
+    x, y, w = rng.normal(size=(1, 140, 300)), rng.normal(size=(1, 300)), rng.random(300)
+    points = np.concatenate([x[0], y])
+    expected = [((points - point) ** 2 * w).sum(axis=-1) for point in points]
+    np.testing.assert_allclose(squared_distances(x, y, w)[0][0], expected, rtol=1e-11)
+
+
+@pytest.mark.usefixtures("both_ways")
 def test_a_huge_offset_in_single_precision_costs_no_digits():
     rng = np.random.default_rng(2)
     x = (5e5 + rng.normal(size=(1, 6, 900))).astype(np.float32)

@@ -40,11 +40,12 @@ def require_ensemble(forecast: xr.DataArray, observation: xr.DataArray, dim: str
 
 
 def pointwise(
-    kernel: Callable[..., FloatArray],
+    kernel: Callable[..., None],
     arrays: tuple[xr.DataArray, ...],
     dim: str,
     *,
     new: Mapping[str, int] | None = None,
+    most: int | None = None,
     **options: Any,
 ) -> xr.DataArray:
     """Apply a function of an ensemble and of arrays without members, lazily if they are lazy.
@@ -52,16 +53,18 @@ def pointwise(
     Parameters
     ----------
     kernel : callable
-        Takes ``(member, point)``, then ``(point,)`` for each further array, then ``options``;
-        gives ``(point, ...)`` with the new dimensions last.
+        Takes ``(member, point)``, then ``(point,)`` for each further array, and writes its result
+        to ``(point, ...)``, with the new dimensions last, which is the keyword ``out``.
     arrays : tuple of xr.DataArray
         The forecast, with ``dim``, and the others, without.
     dim : str
         The ensemble dimension.
     new : mapping of str to int, optional
         Dimensions that the result has besides, and their sizes.
+    most : int, optional
+        Points given at a time where none need be copied; a few in proportion to all unless given.
     **options
-        Keywords of ``kernel``.
+        Further keywords of ``kernel``.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def pointwise(
     """
     sizes = dict(new or {})
     return xr.apply_ufunc(
-        partial(_in_blocks, partial(kernel, **options), tuple(sizes.values())),
+        partial(_in_blocks, partial(kernel, **options), tuple(sizes.values()), most),
         *arrays,
         input_core_dims=[[dim], *([] for _ in arrays[1:])],
         output_core_dims=[list(sizes)],
@@ -118,7 +121,11 @@ def as_points(array: Array, leading: tuple[int, ...] = ()) -> Array:
 
 
 def _in_blocks(
-    kernel: Callable[..., FloatArray], new: tuple[int, ...], forecast: Array, *others: Array
+    kernel: Callable[..., None],
+    new: tuple[int, ...],
+    most: int | None,
+    forecast: Array,
+    *others: Array,
 ) -> FloatArray:
     members = forecast.shape[-1]
     shape = np.broadcast_shapes(forecast.shape[:-1], *(other.shape for other in others))
@@ -127,10 +134,11 @@ def _in_blocks(
     result = np.empty(shape + new)
     # Members first, and then the points as they lie: nothing is copied.
     in_place = np.moveaxis(forecast, -1, 0)[0].flags.c_contiguous
-    limit = block_size(math.prod(shape), copied=not in_place)
+    limit = most if most and in_place else block_size(math.prod(shape), copied=not in_place)
     with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is the answer
         for block in blocks(shape, limit):
             x = as_points(np.moveaxis(forecast[block], -1, 0), (members,))
-            values = kernel(x, *(as_points(other[block]) for other in others))
-            result[block] = values.reshape(result[block].shape)
+            place: Any = (*block, ...)  # a view, even of one point
+            here = result[place].reshape(-1, *new)
+            kernel(x, *(as_points(other[block]) for other in others), out=here)
     return result

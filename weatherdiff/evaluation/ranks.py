@@ -156,17 +156,17 @@ def pit(forecast: xr.DataArray, observation: xr.DataArray, *, dim: str = "number
     return pointwise(_pit, (forecast, observation), dim)
 
 
-def _ranks(x: Array, y: Array) -> FloatArray:
+def _ranks(x: Array, y: Array, *, out: FloatArray) -> None:
     below, ties, known = _counts(x, y)
     rank = np.arange(len(x) + 1)
     possible = (rank >= below[:, np.newaxis]) & (rank <= (below + ties)[:, np.newaxis])
     share = np.where(known, 1 / (ties + 1.0), np.nan)[:, np.newaxis]
-    return np.where(possible, share, share * 0.0)  # NaN stays
+    out[:] = np.where(possible, share, share * 0.0)  # NaN stays
 
 
-def _pit(x: Array, y: Array) -> FloatArray:
+def _pit(x: Array, y: Array, *, out: FloatArray) -> None:
     below, ties, known = _counts(x, y)
-    return np.where(known, (below + ties / 2) / len(x), np.nan)
+    out[:] = np.where(known, (below + ties / 2) / len(x), np.nan)
 
 
 def _counts(x: Array, y: Array) -> tuple[Array, Array, npt.NDArray[np.bool_]]:

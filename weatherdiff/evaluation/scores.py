@@ -37,6 +37,7 @@ Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float64]
 
 _FIELDS_ONLY = Wanted(rank=False, clipped=False, pointwise=True)
+_MOST = 2**19  # points given to a kernel that holds nothing beside its result
 
 
 def dispersion_factor(
@@ -162,7 +163,7 @@ def crps_ensemble(
     """
     present = require_ensemble(forecast, observation, dim)
     factor = dispersion_factor(estimator, present, alpha=alpha, size=members)
-    return pointwise(_crps, (forecast, observation), dim, factor=factor)
+    return pointwise(_crps, (forecast, observation), dim, most=_MOST, factor=factor)
 
 
 def crps_parts(
@@ -364,18 +365,20 @@ def _fields(x: Array, y: Array) -> FloatArray:
     return ensemble_sums(x, y, np.empty((0, len(y))), wanted=_FIELDS_ONLY).pointwise
 
 
-def _field(x: Array, y: Array, *, name: str) -> FloatArray:
-    return _fields(x, y)[FIELDS.index(name)]
+def _field(x: Array, y: Array, *, name: str, out: FloatArray) -> None:
+    out[:] = _fields(x, y)[FIELDS.index(name)]
 
 
-def _parts(x: Array, y: Array) -> FloatArray:
-    return _fields(x, y)[: len(CLIPPED)].T
+def _parts(x: Array, y: Array, *, out: FloatArray) -> None:
+    out[:] = _fields(x, y)[: len(CLIPPED)].T
 
 
-def _crps(x: Array, y: Array, *, factor: float) -> FloatArray:
-    return ensemble_crps(x, y, factor=factor)
+def _crps(x: Array, y: Array, *, factor: float, out: FloatArray) -> None:
+    ensemble_crps(x, y, factor=factor, out=out)
 
 
-def _clipped_crps(x: Array, y: Array, limit: Array, *, factor: float, above: bool) -> FloatArray:
+def _clipped_crps(
+    x: Array, y: Array, limit: Array, *, factor: float, above: bool, out: FloatArray
+) -> None:
     clip = np.maximum if above else np.minimum
-    return _crps(clip(x, limit), clip(y, limit), factor=factor)
+    ensemble_crps(clip(x, limit), clip(y, limit), factor=factor, out=out)

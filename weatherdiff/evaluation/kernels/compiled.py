@@ -1,10 +1,4 @@
-"""The kernel compiled by numba; see :mod:`weatherdiff.evaluation.kernels` for what it does.
-
-Member ``m`` of a tile begins at ``m * _STRIDE`` of a flat array. The stride is a tile and some, an
-odd number of cache lines, so that the rows of many members do not crowd into few sets of the cache.
-The row after the last member holds infinity: it stands for the rows that the sorting network has
-and the ensemble does not.
-"""
+"""The kernel compiled by numba; see :mod:`weatherdiff.evaluation.kernels` for what it does."""
 
 from __future__ import annotations
 
@@ -16,13 +10,10 @@ import numpy.typing as npt
 
 from weatherdiff.evaluation.kernels.lanes import (
     LANES,
-    column,
     equal,
-    exchange,
     greater,
     less,
     load,
-    magnitude,
     splat,
     store,
     total,
@@ -30,20 +21,14 @@ from weatherdiff.evaluation.kernels.lanes import (
 )
 from weatherdiff.evaluation.kernels.network import network
 from weatherdiff.evaluation.kernels.sums import TILE, EnsembleSums, Points, Wanted
+from weatherdiff.evaluation.kernels.tiles import BYTES, STRIDE, constant, flat, sort, width_of
 
-__all__ = ["accumulate", "crps"]
+__all__ = ["accumulate"]
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float64]
 
-_STRIDE = TILE + 16
-_BYTES = 32  # of a vector
-_CACHE_BYTES = 24 * 1024  # of the tile, sorted at a time
-
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
-
-_column10, _column12, _column14, _column16 = column
-_sort8, _sort4, _merge421, _merge721, _merge172, _merge1 = exchange
 
 
 def accumulate(points: Points, wanted: Wanted, sums: EnsembleSums, pointwise: FloatArray) -> None:
@@ -58,47 +43,19 @@ def accumulate(points: Points, wanted: Wanted, sums: EnsembleSums, pointwise: Fl
         pointwise[:, whole:] = rest[:, : size - whole]
 
 
-def crps(forecast: Array, observation: Array, factor: float) -> FloatArray:
-    """CRPS of each point; see :func:`ensemble_crps` for the arguments."""
-    members, size = forecast.shape
-    result = np.empty(-(-size // TILE) * TILE)
-    whole = size - size % TILE
-    tile = np.empty((members + 1) * _STRIDE, forecast.dtype)
-    blocks = network(members)
-    if whole:
-        _crps_tiles(*_flat(forecast), _constant(observation[:whole]), blocks, factor, tile, result)
-    if whole < size:
-        lacking = (0, len(result) - size)
-        rest = np.pad(forecast[:, whole:], ((0, 0), lacking))
-        truth = np.pad(observation[whole:], lacking)
-        _crps_tiles(*_flat(rest), _constant(truth), blocks, factor, tile, result[whole:])
-    return result[:size]
-
-
-def _flat(forecast: Array) -> tuple[Array, int, int]:
-    """Give the values in one contiguous array, its distance of two members, and their number."""
-    members, size = forecast.shape
-    stride = forecast.strides[0] // forecast.itemsize if members > 1 else size
-    # Contiguous from the first value to the last, whatever lies between two members.
-    flat = np.lib.stride_tricks.as_strided(
-        forecast[0], ((members - 1) * stride + size,), writeable=False
-    )
-    return flat, stride, members
-
-
 def _accumulate(points: Points, wanted: Wanted, sums: EnsembleSums, pointwise: FloatArray) -> None:
     members, size = points.forecast.shape
     kind = points.thresholds.dtype
     counts = np.empty((2 + len(points.above), TILE), f"i{kind.itemsize}")
     fields = np.empty((len(sums.fields), size if wanted.pointwise else 0))
     _tiles(
-        _flat(points.forecast),
-        (_constant(points.observation), _constant(points.usable), _constant(points.climatology)),
-        _constant(points.weights),
-        (_constant(points.thresholds), _constant(points.above)),
+        flat(points.forecast),
+        (constant(points.observation), constant(points.usable), constant(points.climatology)),
+        constant(points.weights),
+        (constant(points.thresholds), constant(points.above)),
         network(members),
         (wanted.fields, wanted.rank, wanted.clipped, wanted.decompose, wanted.omit),
-        (np.empty((members + 1) * _STRIDE, kind), counts),
+        (np.empty((members + 1) * STRIDE, kind), counts),
         (
             *(sums.totals, sums.weight, sums.complete, sums.rank, sums.missing),
             *(sums.joint, sums.clipped, sums.alpha, sums.beta),
@@ -107,13 +64,6 @@ def _accumulate(points: Points, wanted: Wanted, sums: EnsembleSums, pointwise: F
     )
     if wanted.pointwise:
         pointwise[:] = fields
-
-
-def _constant(array: Array) -> Array:
-    """View of an array that cannot be written: numba would compile twice for the two kinds."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 @_compiled
@@ -126,7 +76,7 @@ def _tiles(ensemble, truth, weights, events, blocks, wanted, scratch, sums, fiel
     totals, weight, complete_weight, rank, missing, joint, clipped, alpha, beta = sums
     regions, points = weights.shape
     per_point = thresholds.shape[1] != 1
-    width = _width(tile, members)
+    width = width_of(tile, members)
 
     level = np.empty((len(above), TILE), tile.dtype)
     check = np.empty(TILE, tile.dtype)
@@ -155,7 +105,7 @@ def _tiles(ensemble, truth, weights, events, blocks, wanted, scratch, sums, fiel
             marks = (missing, counted, complete)
             _mark(ensemble, first, (y, usable), weights, omit, marks)
         if with_fields:
-            _sort(tile, members, blocks, width)
+            sort(tile, members, blocks, width)
             _fields(tile, members, values)
             if climatology.size:
                 _anomalies(values, y, climatology, first)
@@ -228,46 +178,6 @@ def _tiles(ensemble, truth, weights, events, blocks, wanted, scratch, sums, fiel
 
 
 @_compiled
-def _crps_tiles(x, stride, members, y, blocks, factor, tile, result):  # type: ignore[no-untyped-def]
-    lanes = _BYTES // tile.itemsize
-    half, middle = members // 2, (members // 2) * _STRIDE
-    width = _width(tile, members)
-    zero, two = splat(0.0, result), splat(2.0, result)
-    others = splat(float(max(1, members - 1)), result)
-    pairs = splat(float(max(1, members * (members - 1))), result)
-    share = splat(factor, result)
-    for t in range(TILE):
-        tile[members * _STRIDE + t] = np.inf
-    for first in range(0, len(y), TILE):
-        for member in range(members):
-            start, row = first + member * stride, member * _STRIDE
-            for t in range(0, TILE, lanes):
-                store(tile, row + t, load(x, start + t, tile) - load(y, first + t, tile))
-        _sort(tile, members, blocks, width)
-        for t in range(0, TILE, LANES):
-            distance, apart = zero, zero
-            lift = splat(float(members - 1), result)
-            for k in range(half):
-                a = wide(tile, k * _STRIDE + t)
-                b = wide(tile, (members - 1 - k) * _STRIDE + t)
-                distance = distance + (magnitude(a) + magnitude(b))
-                apart = apart + lift * (b - a)
-                lift = lift - two
-            if members % 2:
-                distance = distance + magnitude(wide(tile, middle + t))
-            store(result, first + t, (others * distance - share * apart) / pairs)
-
-
-@_compiled
-def _width(tile, members):  # type: ignore[no-untyped-def]
-    """Points sorted at a time: what the cache holds."""
-    width = TILE
-    while width > 16 and members * width * tile.itemsize > _CACHE_BYTES:
-        width //= 2
-    return width
-
-
-@_compiled
 def _blank(rows, kept):  # type: ignore[no-untyped-def]
     for row in range(len(rows)):
         for t in range(TILE):
@@ -283,44 +193,44 @@ def _spoil(sums):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _copy(x, first, stride, tile, members):  # type: ignore[no-untyped-def]
-    lanes = _BYTES // tile.itemsize
+    lanes = BYTES // tile.itemsize
     for member in range(members):
         start = first + member * stride
         for t in range(0, TILE, lanes):
-            store(tile, member * _STRIDE + t, load(x, start + t, tile))
+            store(tile, member * STRIDE + t, load(x, start + t, tile))
     for t in range(TILE):
-        tile[members * _STRIDE + t] = np.inf
+        tile[members * STRIDE + t] = np.inf
 
 
 @_compiled
 def _count_inside(tile, members, level, event, above, counts):  # type: ignore[no-untyped-def]
-    for t in range(0, TILE, _BYTES // tile.itemsize):
+    for t in range(0, TILE, BYTES // tile.itemsize):
         limit = load(level, event * TILE + t, tile)
         inside = less(limit, limit)  # none
         if above:
             for member in range(members):
-                inside = inside - less(limit, load(tile, member * _STRIDE + t, tile))
+                inside = inside - less(limit, load(tile, member * STRIDE + t, tile))
         else:
             for member in range(members):
-                inside = inside - less(load(tile, member * _STRIDE + t, tile), limit)
+                inside = inside - less(load(tile, member * STRIDE + t, tile), limit)
         store(counts, (2 + event) * TILE + t, inside)
 
 
 @_compiled
 def _subtract(tile, members, y, first, counts, check):  # type: ignore[no-untyped-def]
     """Turn members into differences; count those below and at the observation."""
-    for t in range(0, TILE, _BYTES // tile.itemsize):
+    for t in range(0, TILE, BYTES // tile.itemsize):
         truth = load(y, first + t, tile)
         below = less(truth, truth)
         ties = below
         summed = splat(0.0, tile)
         for member in range(members):
-            value = load(tile, member * _STRIDE + t, tile)
+            value = load(tile, member * STRIDE + t, tile)
             below = below - less(value, truth)
             ties = ties - equal(value, truth)
             difference = value - truth
             summed = summed + difference
-            store(tile, member * _STRIDE + t, difference)
+            store(tile, member * STRIDE + t, difference)
         store(counts, t, below)
         store(counts, TILE + t, ties)
         store(check, t, summed)
@@ -366,55 +276,9 @@ def _mark(ensemble, first, truth, weights, omit, marks):  # type: ignore[no-unty
 
 
 @_compiled
-def _sort(tile, members, blocks, width):  # type: ignore[no-untyped-def]
-    lanes = _BYTES // tile.itemsize
-    if 8 < members <= 10:  # one member less: the row of infinity is the last
-        for t in range(0, TILE, lanes):
-            _column10(tile, t, _STRIDE)
-        return
-    if 10 < members <= 12:
-        for t in range(0, TILE, lanes):
-            _column12(tile, t, _STRIDE)
-        return
-    if 12 < members <= 14:
-        for t in range(0, TILE, lanes):
-            _column14(tile, t, _STRIDE)
-        return
-    if 14 < members <= 16:
-        for t in range(0, TILE, lanes):
-            _column16(tile, t, _STRIDE)
-        return
-    for left in range(0, TILE, width):
-        for block in blocks:
-            kind = block[0]
-            a, b = block[1] * _STRIDE + left, block[2] * _STRIDE + left
-            c, d = block[3] * _STRIDE + left, block[4] * _STRIDE + left
-            e, f = block[5] * _STRIDE + left, block[6] * _STRIDE + left
-            g, h = block[7] * _STRIDE + left, block[8] * _STRIDE + left
-            if kind == 0:
-                for t in range(0, width, lanes):
-                    _sort8(tile, (a + t, b + t, c + t, d + t, e + t, f + t, g + t, h + t))
-            elif kind == 1:
-                for t in range(0, width, lanes):
-                    _sort4(tile, (a + t, b + t, c + t, d + t, e + t, f + t, g + t, h + t))
-            elif kind == 2:
-                for t in range(0, width, lanes):
-                    _merge421(tile, (a + t, b + t, c + t, d + t, e + t, f + t, g + t, h + t))
-            elif kind == 3:
-                for t in range(0, width, lanes):
-                    _merge721(tile, (a + t, b + t, c + t, d + t, e + t, f + t, g + t, h + t))
-            elif kind == 4:
-                for t in range(0, width, lanes):
-                    _merge172(tile, (a + t, b + t, c + t, d + t, e + t, f + t, g + t, h + t))
-            else:
-                for t in range(0, width, lanes):
-                    _merge1(tile, (a + t, b + t, c + t, d + t, e + t, f + t, g + t, h + t))
-
-
-@_compiled
 def _fields(tile, members, values):  # type: ignore[no-untyped-def]
     """Scores of sorted differences, from pairs of members, the outermost first."""
-    half, middle = members // 2, (members // 2) * _STRIDE
+    half, middle = members // 2, (members // 2) * STRIDE
     zero, size = splat(0.0, values), splat(float(members), values)
     pairs = splat(float(max(1, members * (members - 1))), values)
     freedom = splat(float(max(1, members - 1)), values)
@@ -424,8 +288,8 @@ def _fields(tile, members, values):  # type: ignore[no-untyped-def]
         twice = two * center
         over, summed, shifted, squares, apart = zero, zero, zero, zero, zero
         for k in range(half):
-            a = wide(tile, k * _STRIDE + t)
-            b = wide(tile, (members - 1 - k) * _STRIDE + t)
+            a = wide(tile, k * STRIDE + t)
+            b = wide(tile, (members - 1 - k) * STRIDE + t)
             both, gap = a + b, b - a
             about = both - twice
             over = over + (greater(a, zero) + greater(b, zero))
@@ -472,15 +336,15 @@ def _clip(ensemble, level, event, above, y, first, parts):  # type: ignore[no-un
         truth = greater(limit, zero)
         over, summed, apart = zero, zero, zero
         for k in range(members // 2):
-            outer = (low + toward * k) * _STRIDE + t
-            other = (members - 1 - low - toward * k) * _STRIDE + t
+            outer = (low + toward * k) * STRIDE + t
+            other = (members - 1 - low - toward * k) * STRIDE + t
             a = greater(side * wide(tile, outer), limit) - truth
             b = greater(side * wide(tile, other), limit) - truth
             over = over + (greater(a, zero) + greater(b, zero))
             summed = summed + (a + b)
             apart = apart + splat(float(members - 1 - 2 * k), parts) * (b - a)
         if members % 2:
-            a = greater(side * wide(tile, (members // 2) * _STRIDE + t), limit) - truth
+            a = greater(side * wide(tile, (members // 2) * STRIDE + t), limit) - truth
             over = over + greater(a, zero)
             summed = summed + a
         over, under = over / size, (over - summed) / size
@@ -494,8 +358,8 @@ def _bins(tile, members, bins):  # type: ignore[no-untyped-def]
     """Parts of the gap before each member that are below and above the observation."""
     for k in range(members + 1):
         for t in range(TILE):
-            low = tile[(k - 1) * _STRIDE + t] if k > 0 else 0.0
-            high = tile[k * _STRIDE + t] if k < members else 0.0
+            low = tile[(k - 1) * STRIDE + t] if k > 0 else 0.0
+            high = tile[k * STRIDE + t] if k < members else 0.0
             bins[0, k, t] = max(min(high, 0.0) - min(low, 0.0), 0.0)
             bins[1, k, t] = max(max(high, 0.0) - max(low, 0.0), 0.0)
 

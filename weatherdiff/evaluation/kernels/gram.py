@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weatherdiff.evaluation.kernels.lanes import LANES, splat, store, wide
+from weatherdiff.evaluation.kernels.tiles import constant
 
 __all__ = ["gram"]
 
@@ -39,15 +40,9 @@ def gram(
     if x.dtype != np.float32 or not x.dtype.isnative:
         x = x.astype(np.float64, copy=False)
     y = y.astype(np.float64, copy=False)
-    _add(_constant(x), _constant(y), _constant(root), _constant(counted), products)
+    x, y, root, counted = (np.ascontiguousarray(array) for array in (x, y, root, counted))
+    _add(constant(x), constant(y), constant(root), constant(counted), products)
     return products
-
-
-def _constant(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Contiguous, and not to be written: numba would compile again for each other kind."""
-    view = np.ascontiguousarray(values).view()
-    view.flags.writeable = False
-    return view
 
 
 @_compiled

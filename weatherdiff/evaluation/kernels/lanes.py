@@ -1,6 +1,9 @@
 """Vectors of numbers for numba: what one register holds, with arithmetic.
 
 Loops that LLVM may or may not vectorise are as fast as it pleases; these are what they say.
+
+numba's cache of what is made of this does not see that this file has changed: after an edit, delete
+``__pycache__`` beside it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from weatherdiff.evaluation.kernels.network import COLUMNS, EXCHANGES
 __all__ = [
     "LANES",
     "column",
+    "column_of_differences",
     "equal",
     "exchange",
     "greater",
@@ -227,15 +231,19 @@ def _exchange(
     array, data = signature.args[0], args[0]
     count = _of(array.dtype).count
     values = [_load(context, builder, array, data, index, count) for index in indices]
+    _sort(builder, values, pairs)
+    for index, value in zip(indices, values, strict=True):
+        _store(context, builder, array, data, index, value)
+    return context.get_dummy_value()
+
+
+def _sort(builder: ir.IRBuilder, values: list[Any], pairs: Any) -> None:
     for low, high in pairs:
         a, b = values[low], values[high]
         # A NaN stays where it is: no value is ever lost.
         swap = builder.fcmp_ordered("<", b, a)
         values[low] = builder.select(swap, b, a)
         values[high] = builder.select(swap, a, b)
-    for index, value in zip(indices, values, strict=True):
-        _store(context, builder, array, data, index, value)
-    return context.get_dummy_value()
 
 
 def _block(pairs: Any) -> Callable[..., Any]:
@@ -262,8 +270,57 @@ def _column(size: int, pairs: Any) -> Callable[..., Any]:
     return sort
 
 
+def _column_of_differences(size: int, pairs: Any) -> Callable[..., Any]:
+    def sort(
+        _: Any, array: Any, first: Any, stride: Any, ensemble: Any, place: Any, truth: Any
+    ) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            x, y = signature.args[3], signature.args[5]
+            start, between, members, point = cgutils.unpack_tuple(builder, args[4], 4)
+            count = _of(array.dtype).count
+            observed = _load(context, builder, y, args[5], point, count)
+            rows, sources = [args[1]], [start]
+            while len(rows) < size:
+                rows.append(builder.add(rows[-1], args[2]))
+                sources.append(builder.add(sources[-1], between))
+            values = [
+                builder.fsub(_load(context, builder, x, args[3], source, count), observed)
+                for source in sources[:-1]
+            ]
+            with builder.if_else(
+                builder.icmp_signed("==", members, members.type(size)), likely=True
+            ) as (all_there, one_less):
+                with all_there:
+                    loaded = _load(context, builder, x, args[3], sources[-1], count)
+                    last, of_last = builder.fsub(loaded, observed), builder.block
+                with one_less:
+                    infinity = _load(context, builder, array, args[0], rows[-1], count)
+                    of_infinity = builder.block
+            either = builder.phi(last.type)
+            either.add_incoming(last, of_last)
+            either.add_incoming(infinity, of_infinity)
+            values.append(either)
+            _sort(builder, values, pairs)
+            for row, value in zip(rows, values, strict=True):
+                _store(context, builder, array, args[0], row, value)
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp, types.intp, ensemble, place, truth), generate
+
+    return sort
+
+
 exchange = tuple(_intrinsic(_block(pairs)) for pairs in EXCHANGES)
 """By kind of block: exchange the vectors that begin at eight indices of an array."""
 
 column = tuple(_intrinsic(_column(size, pairs)) for size, pairs in COLUMNS.items())
 """Sort 10, 12, 14 or 16 vectors of an array, from an index on, a stride apart."""
+
+column_of_differences = tuple(
+    _intrinsic(_column_of_differences(size, pairs)) for size, pairs in COLUMNS.items()
+)
+"""The same of differences to observations, where the last row may hold infinity instead.
+
+Arguments are the array, its index and stride; the ensemble, and where in it (first index, stride,
+number of members, index of the observation); the observations.
+"""

@@ -5,6 +5,9 @@ the smaller value in the lower row: runs of eight are sorted, then runs are merg
 exchanges of row i with row i XOR (2p - 1), then with i XOR p/2, p/4, ..., 1. Any three of these
 layers in turn connect rows in closed blocks of eight, so that a block's values are loaded once for
 12 exchanges. The odd-even merge has fewer exchanges, but twice the loads and stores.
+
+numba's cache of what is made of this does not see that this file has changed: after an edit, delete
+``__pycache__`` beside it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float64]
 
 # Values worked on at a time: they fit the cache next to the core.
 _BLOCK_VALUES = 2**14
-_CRPS_POINTS = 2 * TILE
+_CRPS_VALUES = 2**15
 
 
 def accumulate(points: Points, wanted: Wanted, sums: EnsembleSums, pointwise: FloatArray) -> None:
@@ -33,21 +33,19 @@ def accumulate(points: Points, wanted: Wanted, sums: EnsembleSums, pointwise: Fl
             _accumulate(points.part(part), wanted, sums, pointwise[:, part])
 
 
-def crps(forecast: Array, observation: Array, factor: float) -> FloatArray:
-    """CRPS of each point; see :func:`ensemble_crps` for the arguments."""
+def crps(forecast: Array, observation: Array, factor: float, out: FloatArray) -> None:
+    """Write the CRPS of each point; see :func:`ensemble_crps` for the arguments."""
     members, size = forecast.shape
-    half, pairs = members // 2, max(1, members * (members - 1))
-    lift = members - 1.0 - 2.0 * np.arange(half)
-    result = np.empty(size)
-    for start in range(0, size, _CRPS_POINTS):
-        part = slice(start, start + _CRPS_POINTS)
+    lift = (2.0 * np.arange(members) - members + 1) * (factor / max(1, members * (members - 1)))
+    share = np.full(members, 1 / members)
+    step = max(1, _CRPS_VALUES // members)
+    for start in range(0, size, step):
+        part = slice(start, start + step)
         d = np.ascontiguousarray((forecast[:, part] - observation[part]).T)
         d.sort(axis=1)
         d = d.astype(np.float64, copy=False)
-        apart = np.einsum("pm,m->p", d[:, : -half - 1 : -1] - d[:, :half], lift)
-        distance = np.add.reduce(np.abs(d, out=d), axis=1)
-        result[part] = distance / members - factor / pairs * apart
-    return result
+        np.einsum("pm,m->p", d, lift, out=out[part])  # each point's sum, whatever its neighbours
+        np.subtract(np.einsum("pm,m->p", np.abs(d, out=d), share), out[part], out=out[part])
 
 
 def _accumulate(points: Points, wanted: Wanted, sums: EnsembleSums, pointwise: FloatArray) -> None:
