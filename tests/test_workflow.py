@@ -1,6 +1,7 @@
 """The whole road through the command line, shrunk, on the data in the package and on others."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import xarray as xr
 import weatherdiff
 from weatherdiff.cli import main
 from weatherdiff.data.simulator import BetaPlaneChannel
+from weatherdiff.evaluation import open_scores
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHRUNK = [
@@ -94,6 +96,30 @@ def test_a_second_run_makes_nothing_anew(demo: tuple[Path, list[str]]) -> None:
     before = [path.stat().st_mtime_ns for path in kept]
     assert call("run", CONFIGS / "demo.yaml", *overrides) == 0
     assert [path.stat().st_mtime_ns for path in kept] == before
+
+
+def test_scoring_while_sampling_gives_the_scores_of_the_stored_forecasts(
+    demo: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    output, overrides = demo
+    for folder in ("fields.zarr", "model"):
+        shutil.copytree(output / folder, tmp_path / folder)
+    here = [*overrides, f"output={tmp_path}"]
+    options = [part for o in (*SHRUNK, *here) for part in ("--set", o)]
+    demo_yaml = str(CONFIGS / "demo.yaml")
+    assert main(["forecast", demo_yaml, *options, "--evaluate-only"]) == 0
+    assert not (tmp_path / "forecasts").exists()
+    ours, stored = (open_scores(folder / "scores.zarr") for folder in (tmp_path, output))
+    maps = [name for name in ours if str(name).startswith("map_")]
+    xr.testing.assert_identical(
+        ours.drop_vars(maps).drop_attrs(deep=False), stored.drop_vars(maps).drop_attrs(deep=False)
+    )
+    for name in maps:  # sums over initial times, in blocks of one and of many
+        np.testing.assert_allclose(ours[name], stored[name], rtol=1e-9)
+    # Again: nothing is due, and nothing is drawn.
+    before = (tmp_path / "scores.zarr" / "zarr.json").read_text()
+    assert main(["forecast", demo_yaml, *options, "--evaluate-only"]) == 0
+    assert (tmp_path / "scores.zarr" / "zarr.json").read_text() == before
 
 
 def test_other_settings_than_those_of_the_store_are_refused(

@@ -8,6 +8,7 @@ import pytest
 import scoringrules
 import xarray as xr
 
+from weatherdiff.data.simulator import LinearStochasticField
 from weatherdiff.errors import (
     DimensionError,
     GridMismatchError,
@@ -17,8 +18,10 @@ from weatherdiff.errors import (
 )
 from weatherdiff.evaluation import (
     ClimatologyEnsemble,
+    Event,
     Persistence,
     Settings,
+    brier_decomposition,
     evaluate,
     merge_statistics,
     scores_from,
@@ -157,6 +160,36 @@ def test_a_perfect_gaussian_ensemble_has_ratio_one_and_a_flat_rank_histogram():
     np.testing.assert_allclose(scores["rank_histogram"].values.ravel(), 1 / 5, atol=0.02)
 
 
+def test_the_simulators_true_predictive_distribution_is_calibrated_in_every_score():
+    field = LinearStochasticField(shape=(8, 12))
+    analyses = field.simulate(400, seed=3)
+    # Six frames apart, the longest lead: what happens after one start says little of the next.
+    times = analyses["time"].values[10:370:6]
+    large = field.sample_predictive(analyses, init_times=times, leads=6, members=40, seed=4)
+    small = large.isel(number=slice(10))
+    settings = Settings(events=(Event("2m_temperature", 285.0),), decomposition=True)
+    expected = field.expected_crps(6).to_dataarray()
+    for forecasts in (small, large):
+        members = forecasts.sizes["number"]
+        scores = evaluate(forecasts, analyses, settings=settings)
+        # Bounds are about three times what other seeds give.
+        ratio, histogram = scores["spread_skill_ratio"], scores["rank_histogram"].mean("lead_time")
+        assert np.abs(ratio - 1).max() < 0.1
+        assert np.abs(ratio.mean("lead_time") - 1).max() < 0.05
+        np.testing.assert_allclose(histogram * (members + 1), 1, atol=0.025 * members**0.75)
+        np.testing.assert_allclose(
+            scores["crps"], expected.sel(variable=scores["variable"]), rtol=0.12
+        )
+        # Not zero for few members: about 1.5 / M^2, see hersbach_decomposition.
+        share = scores["crps_reliability"].mean("lead_time") / scores["crps"].mean("lead_time")
+        np.testing.assert_allclose(share, 1.5 / members**2, atol=0.006)
+    tables = (scores[f"sum_event_{name}"].sel(variable="2m_temperature", region="all")
+              .sum(["init_time", "lead_time"]) for name in ("count", "occurred"))  # fmt: skip
+    brier = brier_decomposition(*tables).squeeze()
+    assert 0 <= brier["reliability"] < 0.01 * brier["uncertainty"]
+    assert brier["resolution"] > 0.2 * brier["uncertainty"]
+
+
 @pytest.mark.parametrize("block", [1, 3, 50])
 def test_any_block_gives_the_same_bits(forecasts, analyses, references, block):
     whole = evaluate(forecasts, analyses, reference=references)
@@ -239,6 +272,11 @@ def test_flipped_latitude_in_either_changes_nothing(forecasts, analyses, referen
         ),
     ):
         xr.testing.assert_identical(evaluate(*arguments, **options), whole)
+
+
+def test_order_of_the_forecasts_variables_changes_nothing(forecasts, analyses):
+    turned = forecasts[["geopotential", "2m_temperature"]]
+    xr.testing.assert_identical(evaluate(turned, analyses), evaluate(forecasts, analyses))
 
 
 def test_dimension_order_of_the_input_changes_nothing(forecasts, analyses):

@@ -248,8 +248,9 @@ def match(
     forecasts, grid = ascending_latitude(forecasts)
     observations, theirs = ascending_latitude(observations)
     require_same_grid(theirs, grid, "observations")
-    observed = channels(observations, ANALYSIS_DIMS)
-    shared = [c for c in channels(forecasts, FORECAST_DIMS) if c in observed]
+    # In the order of the observations: that of stored forecasts is the alphabet's.
+    offered = channels(forecasts, FORECAST_DIMS)
+    shared = [c for c in channels(observations, ANALYSIS_DIMS) if c in offered]
     if not shared:
         raise InputError(
             f"no variable is in both the forecasts, {sorted(map(str, forecasts.data_vars))}, and "
