@@ -354,9 +354,9 @@ def test_parts_of_a_stopped_run_of_other_forecasts_are_not_taken(forecasts, anal
 
 
 def test_observations_that_come_later_are_scored_and_enter_the_maps_once(
-    forecasts, analyses, references, everything, tmp_path
+    forecasts, analyses, references, tmp_path
 ):
-    settings = replace(everything, block=2)
+    settings = Settings(block=2, maps=True, fields=(EnergyScore(lead_time=True),))
     arguments = {"reference": references, "settings": settings}
     path, told = tmp_path / "scores.zarr", []
     for known in (55, 52, 58):  # of what the initial times 48 to 54 need, to 57; never less
@@ -372,9 +372,9 @@ def test_observations_that_come_later_are_scored_and_enter_the_maps_once(
 
 
 def test_what_a_killed_run_left_while_it_published_is_used_or_removed(
-    forecasts, analyses, everything, tmp_path, monkeypatch
+    forecasts, analyses, tmp_path, monkeypatch
 ):
-    path, settings = tmp_path / "scores.zarr", replace(everything, block=2)
+    path, settings = tmp_path / "scores.zarr", Settings(block=2, maps=True)
     statistics(forecasts.isel(init_time=slice(3)), analyses, settings=settings, store=path)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *a, **k: None)  # killed before: parts stay
