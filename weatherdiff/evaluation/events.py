@@ -34,8 +34,9 @@ class Event:
         In the variable's unit. A field is over ``([dayofyear], [hour], latitude, longitude)``,
         such as :func:`~weatherdiff.evaluation.climatological_percentile` gives; ``dayofyear`` is
         1..365 (the last day of a leap year counts with the one before), ``hour`` the time of day
-        in hours. Where it is NaN there is no event to forecast. A lazy field is read whenever
-        thresholds are asked for: compute it, or store it and open it, first.
+        in hours. Where it is NaN and there is an observation the event's scores are NaN (the
+        fractions skill score leaves such cells out). A lazy field is read whenever thresholds are
+        asked for: compute it, or store it and open it, first.
     above : bool
         Whether the event is a value greater than the threshold, or one less than it. A value equal
         to the threshold is in neither.

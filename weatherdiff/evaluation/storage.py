@@ -216,11 +216,6 @@ class StatisticsStore:
                 return False
         return True
 
-    def missing(self, inits: npt.NDArray[np.datetime64]) -> npt.NDArray[np.bool_]:
-        """Tell which initial times have no sums yet."""
-        found = self._found(parts=True)
-        return np.array([init not in found for init in _nanoseconds(inits)], bool)
-
     def due(self) -> Match:
         """Give what is to be scored: initial times without sums, or with more observations now."""
         matched = self._matched

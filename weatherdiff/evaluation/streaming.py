@@ -277,10 +277,11 @@ class Accumulation:
         match, channel = self._match, self._channel
         labels = match.forecasts["number"].values if "number" in match.forecasts.coords else None
         names = ", ".join(str(n if labels is None else labels[n]) for n in numbers)
+        lead = match.leads[place[1]] / np.timedelta64(1, "h")
         raise InputError(
             f"member {names} of {channel.label if channel else ''} from "
             f"{match.inits[place[0]].astype('datetime64[m]')} at lead time "
-            f"{match.leads[place[1]].astype('timedelta64[m]')} is missing (NaN wherever there is "
+            f"{lead:g} h is missing (NaN wherever there is "
             "an observation) while others are there; complete the forecast, or leave it out."
         )
 

@@ -83,7 +83,7 @@ def forecast_and_score(config: Config) -> xr.Dataset:
     run that was stopped goes on with the next initial time.
     """
     from weatherdiff import scoring
-    from weatherdiff.evaluation import scores_from, summary
+    from weatherdiff.evaluation import open_scores, summary
     from weatherdiff.evaluation.lockstep import match_blocks, score_blocks
     from weatherdiff.evaluation.storage import StatisticsStore
 
@@ -101,12 +101,12 @@ def forecast_and_score(config: Config) -> xr.Dataset:
             settings=scoring.score_settings(options, ds, period, config.thresholds),
         )
         with StatisticsStore(config.scores, matched, replace=True) as kept:
-            due = np.flatnonzero(kept.missing(init_times))
-            for done, position in enumerate(due, start=1):
-                blocks = sampling.blocks(init_times[position])
-                kept.add(score_blocks(matched.select(slice(position, position + 1)), blocks))
-                progress(done, len(due))
-            result = scores_from(kept.publish())
+            due = kept.due()
+            for i, init_time in enumerate(due.inits):
+                kept.add(score_blocks(due.select(slice(i, i + 1)), sampling.blocks(init_time)))
+                progress(i + 1, len(due.inits))
+            kept.publish()
+        result = open_scores(config.scores)
     write_json(config.summary, {**summary(result), "seconds": seconds_spent(config)})
     return result
 

@@ -39,7 +39,7 @@ def evaluate(
         Address of a dask scheduler; threads of this process unless given.
     """
     from weatherdiff import scoring
-    from weatherdiff.evaluation import scores_from, statistics, summary
+    from weatherdiff.evaluation import open_scores, statistics, summary
 
     options, period = config.evaluation, config.splits.training
     ds = open_source(config)
@@ -51,7 +51,7 @@ def evaluate(
         progress_bar("evaluate", "initial times") as progress,
         scoring.executor_of(scheduler, options.workers) as executor,
     ):
-        sums = statistics(
+        statistics(
             opened,
             ds,
             reference=scoring.baselines(options, ds, period),
@@ -62,7 +62,7 @@ def evaluate(
             executor=executor,
             progress=progress,
         )
-    result = scores_from(sums)
+    result = open_scores(path)
     if path == config.scores:
         write_json(config.summary, {**summary(result), "seconds": seconds_spent(config)})
     return result
