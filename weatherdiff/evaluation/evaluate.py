@@ -95,6 +95,7 @@ def evaluate(
     Examples
     --------
     >>> import numpy as np
+    >>> import numpy as np
     >>> from weatherdiff.evaluation import ClimatologyEnsemble, Persistence
     >>> rng = np.random.default_rng(1)
     >>> time = np.arange("2020-01-01", "2020-01-21", 12, dtype="datetime64[h]")
