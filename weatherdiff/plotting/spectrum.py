@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -66,6 +66,10 @@ def plot_spectrum(
     return draw_power(power.assign_coords(lead_time=leads), units=units, title=title)
 
 
+# What is joined is of one grid and variable: nothing to compare, nothing to fill.
+_ALIGNED: dict[str, Any] = {"coords": "minimal", "compat": "override", "join": "exact"}
+
+
 def _mean_power(members: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     """Powers (lead_time, wavenumber), averaged over init times in constant memory."""
     from weatherdiff.evaluation.spectra import power_spectra
@@ -80,6 +84,6 @@ def _mean_power(members: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
         for lead in case["lead_time"].values:
             observed = observed_at(truth, np.array([inits[index] + lead])).isel(time=0, drop=True)
             at_lead.append(power_spectra(case.sel(lead_time=lead).load(), observed))
-        powers.append(xr.concat(at_lead, dim="lead_time"))
-    mean = xr.concat(powers, dim="init_time").mean("init_time", keep_attrs=True)
+        powers.append(xr.concat(at_lead, dim="lead_time", **_ALIGNED))
+    mean = xr.concat(powers, dim="init_time", **_ALIGNED).mean("init_time", keep_attrs=True)
     return mean.rename(ensemble_mean="ensemble mean")
