@@ -143,7 +143,8 @@ class Training(_Section):
     """Validations without improvement before training stops."""
     calibrate: bool = True
     """Scale the initial noise so that spread matches error on the validation period."""
-    precision: Literal["bf16-mixed", "32-true", "16-mixed"] = "bf16-mixed"
+    precision: Literal["auto", "bf16-mixed", "32-true", "16-mixed"] = "auto"
+    """``auto``: bfloat16 where the device computes in it, else 32 bits."""
     devices: int | Literal["auto"] = "auto"
     seed: int = 0
 
@@ -169,7 +170,8 @@ class Forecast(_Section):
     noise: dict[str, tuple[float, float]] = {}
     """Channel -> factors on its initial noise at the first and last frame of a block: a wider
     start gives a wider ensemble."""
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """As in ``training``; bit-identical results need the same arithmetic."""
     seed: int = 0
 
     @field_validator("init_times", mode="after")

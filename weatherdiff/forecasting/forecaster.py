@@ -30,6 +30,7 @@ from weatherdiff.flow import (
 )
 from weatherdiff.grid import Grid
 from weatherdiff.models import Condition, VideoDenoiser
+from weatherdiff.models.arithmetic import bfloat16_is_fast
 from weatherdiff.models.folder import load_model, save_model
 
 __all__ = ["Forecaster", "Sampling"]
@@ -48,8 +49,8 @@ class Sampling:
     member_block : int
         Members in one call of the network. Convolutions of different batch sizes differ in the
         last bits, so a forecast is bit-identical for a fixed block; the last one is filled up.
-    precision : {"bf16", "fp32"}
-        Of the network's arithmetic.
+    precision : {"auto", "bf16", "fp32"}
+        Of the network's arithmetic; ``"auto"`` takes bf16 where the device computes in it.
     noise : mapping, optional
         Factors on the initial noise of some channels, by label, at the first and the last frame
         of a block (linear between): a wider start gives a wider ensemble. They multiply what the
@@ -62,19 +63,26 @@ class Sampling:
     sampler: str | None = None
     steps: int | None = None
     member_block: int = 10
-    precision: str = "bf16"
+    precision: str = "auto"
     noise: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     grid: str | None = None
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
         self.schedule(Schedule())
-        if self.precision not in ("bf16", "fp32"):
-            raise ConfigError(f"Unknown precision {self.precision!r}; known: bf16, fp32.")
+        if self.precision not in ("auto", "bf16", "fp32"):
+            raise ConfigError(f"Unknown precision {self.precision!r}; known: auto, bf16, fp32.")
         if self.member_block < 1:
             raise ConfigError("The member block must be at least 1.")
         if any(min(ends) <= 0 for ends in self.noise.values()):
             raise ConfigError(f"Factors on the noise must be positive, found {dict(self.noise)}.")
+
+    @property
+    def arithmetic(self) -> str:
+        """``"bf16"`` or ``"fp32"``."""
+        if self.precision == "auto":
+            return "bf16" if bfloat16_is_fast() else "fp32"
+        return self.precision
 
     def schedule(self, default: Schedule) -> Schedule:
         """Fill in what was left open.
@@ -480,7 +488,7 @@ class Forecaster:
             )
         with (
             torch.inference_mode(),
-            torch.autocast(device.type, torch.bfloat16, enabled=sampling.precision == "bf16"),
+            torch.autocast(device.type, torch.bfloat16, enabled=sampling.arithmetic == "bf16"),
         ):
             tendency = objective.sample(
                 model,

@@ -131,7 +131,8 @@ class Sampler:
             guidance=options.guidance,
         )
         # Refuses what has no meaning for the model.
-        schedule = asdict(self._forecaster.schedule(self._sampling))
+        made_by = asdict(self._forecaster.schedule(self._sampling))
+        made_by["precision"] = self._sampling.arithmetic
         self.analyses = ds = open_source(config)
         self.frames = self._forecaster.frames_until(options.lead_time)
         self.attributes = {
@@ -141,7 +142,7 @@ class Sampler:
             "model": str(config.model_folder),
             "licence_of_source": str(ds.attrs.get("licence", ds.attrs.get("license", ""))),
             LAYOUT: ds.attrs[LAYOUT],
-            MADE_WITH: _forecast_settings(config, schedule),
+            MADE_WITH: _forecast_settings(config, made_by),
         }
 
     @property
@@ -169,11 +170,11 @@ class Sampler:
         )
 
 
-def _forecast_settings(config: Config, schedule: dict[str, Any]) -> str:
+def _forecast_settings(config: Config, made_by: dict[str, Any]) -> str:
     """Give what forecasts depend on beside initial times and the contents of the source."""
     model = json.loads((config.model_folder / "model.json").read_text())
     options = config.forecast.model_dump(mode="json", exclude={"init_times", "every"})
-    options |= schedule
+    options |= made_by
     # As forecasts were described before there was a choice, so that those that are there stay.
     for key, only in (("grid", "uniform"), ("guidance", 1.0)):
         if options[key] == only:

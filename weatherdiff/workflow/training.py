@@ -43,6 +43,7 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
     """
     from weatherdiff.forecasting.forecaster import Forecaster
     from weatherdiff.models import VideoDenoiser
+    from weatherdiff.models.arithmetic import bfloat16_is_fast
     from weatherdiff.training.augmentation import Augmentation
     from weatherdiff.training.calibration import calibrate_noise
     from weatherdiff.training.datamodule import WindowDataModule
@@ -59,6 +60,9 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
     objective = objective_of(config, store.grid)
     training, validation = (windows_of(config, store, name) for name in ("training", "validation"))
     options = config.training
+    precision = options.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if bfloat16_is_fast() else "32-true"
     example = training[0]
     network = _seeded(
         options.seed,
@@ -115,7 +119,7 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
                 patience=options.patience,
                 ema_decay=options.ema_decay,
                 gradient_clip=options.gradient_clip,
-                precision=options.precision,
+                precision=precision,
                 devices=options.devices,
             ),
             resume=resume,
