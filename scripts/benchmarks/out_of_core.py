@@ -104,7 +104,7 @@ def open_both(folder: Path) -> tuple[xr.Dataset, xr.Dataset]:
 def over_decode(folder: Path, *, quick: bool) -> dict[str, float]:
     """Compare evaluating with reading and decoding the same blocks, in turns, processor time."""
     folder = folder / "decode"
-    make_store(folder, 12 if quick else 40, 8, 50, (64, 128))  # 157 MB, 524 MB
+    make_store(folder, 24 if quick else 40, 8, 50, (64, 128))  # 315 MB, 524 MB
     forecasts, analyses = open_both(folder)
 
     def read(block: Match) -> float:
