@@ -60,6 +60,7 @@ from weatherdiff.flow.parameterization import combine, separate
 from weatherdiff.flow.sampler import karras_grid
 from weatherdiff.flow.times import lattice, stratified
 from weatherdiff.models import Condition, VideoDenoiser
+from weatherdiff.models.arithmetic import bfloat16_is_fast
 from weatherdiff.training.module import condition_of, sample_members
 
 Array = npt.NDArray[np.float64]
@@ -67,7 +68,7 @@ EVALUATIONS = (1, 2, 4, 8, 16, 32)
 MEMBERS = 8
 TEST_WINDOWS, VALIDATION_WINDOWS, LIKELIHOOD_WINDOWS = 16, 8, 2
 BATCH, LEARNING_RATE, EMA = 16, 1e-3, 0.995
-VALIDATIONS = 6  # over the training, for the curves
+VALIDATIONS = 12  # over the training, for the curves
 ROOT = Path(__file__).parents[2]
 
 
@@ -291,7 +292,7 @@ def train(
         condition = condition_of(batch)
 
         def called(x: torch.Tensor, t: torch.Tensor, c: Condition = condition) -> torch.Tensor:
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_fast()):
                 return network(x, t, c).float()
 
         loss = objective.training_loss(called, batch.target, noise, tau, weights=batch.weights)
@@ -335,7 +336,7 @@ def sample(
 ) -> Array:
     """Draw an ensemble for each window, (number, window, frame, channel, lat, lon)."""
     chosen = replace(objective, schedule=schedule or schedule_of(objective, 8))
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_fast()):
         parts = [
             sample_members(
                 network, Batch(*(x[i : i + 4] for x in windows)), members=MEMBERS, seed=0,
