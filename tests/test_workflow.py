@@ -211,7 +211,10 @@ def test_era5_weatherbench2_config_runs_on_an_imitation_of_its_store(tmp_path: P
 @pytest.mark.parametrize(
     ("rung", "options"),
     [
-        ("variational", ["forecast.sampler=ancestral", "forecast.steps=3"]),
+        (
+            "variational",
+            ["objective.variance=learned", "forecast.sampler=ancestral", "forecast.steps=3"],
+        ),
         ("edm", ["forecast.steps=2"]),
         ("v_prediction", ["objective.noise=isotropic", "objective.frame_correlation=0.5"]),
         ("flow_matching_ot", ["objective.history_dropout=0.3", "forecast.guidance=0.5"]),
@@ -226,6 +229,7 @@ def test_each_rung_of_the_ladder_is_one_key(
         assert call(verb, CONFIGS / "ladder.yaml", *overrides) == 0, verb
     record = json.loads((tmp_path / "model" / "model.json").read_text())["objective"]
     assert record["coupling"] == ("optimal_transport" if "ot" in rung else "independent")
+    assert record["variance"] == ("learned" if rung == "variational" else None)
     forecasts = weatherdiff.open_forecasts(tmp_path / "forecasts")
     fields = forecasts["2m_temperature"]
     assert int(fields.isnull().sum()) == 341 * fields.size // (22 * 28)  # the sea alone
@@ -236,8 +240,12 @@ def test_sampling_that_has_no_meaning_for_the_rung_is_refused(
 ) -> None:
     overrides = [*LADDER, f"output={tmp_path}"]
     (tmp_path / "fields.zarr").symlink_to(ladder_store)
-    assert call("train", CONFIGS / "ladder.yaml", *overrides, "objective.loss=variational") == 78
-    assert "needs a path of steps" in capsys.readouterr().err
+    for option, message in (
+        ("objective.loss=variational", "needs a path of steps"),
+        ("objective.variance=fixed_small", "linear path has no steps"),
+    ):
+        assert call("train", CONFIGS / "ladder.yaml", *overrides, option) == 78
+        assert message in capsys.readouterr().err
     assert call("train", CONFIGS / "ladder.yaml", *overrides) == 0
     for options, message in (
         (["forecast.sampler=ancestral"], "chain of noising steps"),

@@ -100,6 +100,10 @@ class Objective(_Section):
     times: Literal["uniform", "low_discrepancy", "logit_normal", "log_normal"] | None = None
     """Distribution of the flow times; ``training.tau`` has its mean and standard deviation."""
     loss: Literal["mean_square", "variational"] | None = None
+    variance: Literal["fixed_small", "fixed_large", "learned"] | None = None
+    """Of the reversed steps of a chain, in the variational loss and in the ancestral sampler, which
+    with few steps does better with ``fixed_small`` than with ``fixed_large``. The loss alone
+    teaches the network ``learned``."""
     weighting: Weighting | None = None
     coupling: Literal["independent", "optimal_transport"] | None = None
     sampler: Sampler | None = None

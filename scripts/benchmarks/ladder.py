@@ -368,6 +368,7 @@ def bits_per_dimension(
         with torch.inference_mode():
             bound = flow.variational_bound(
                 model, windows.target, steps=100, weights=valid.float(),
+                variance=None if objective.variance == "learned" else 1.0,
                 noise=lambda x: torch.randn(x.shape, generator=source) * valid,
             )  # fmt: skip
         found["bound_bits_per_dim"] = float(bound.total)

@@ -244,13 +244,10 @@ def test_the_bound_of_a_thousand_steps_is_tight(field, path):
     assert float(terms.total) == pytest.approx(exact, abs=0.03)
 
 
-def test_either_fixed_variance_bounds_and_a_learned_one_can_be_between(field):
-    least, exact = bound(field, VariancePreserving(), 20, 0.0)
-    most, _ = bound(field, VariancePreserving(), 20, 1.0)
-    between, _ = bound(field, VariancePreserving(), 20, lambda x, tau: torch.full_like(x, 0.4))
-    totals = [float(t.total) for t in (least, between, most)]
-    assert min(totals) > exact
-    assert totals[1] < max(totals)
+def test_either_fixed_variance_bounds(field):
+    for variance in (0.0, 1.0):
+        terms, exact = bound(field, VariancePreserving(), 20, variance)
+        assert float(terms.total) > exact
 
 
 def test_one_term_a_sample_has_the_bound_for_its_expectation(field):

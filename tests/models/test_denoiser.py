@@ -9,6 +9,7 @@ from jaxtyping import TypeCheckError
 from weatherdiff.models import SIZES, Condition, VideoDenoiser
 
 MIXINGS = ["joint", "factorised", "attention"]
+FRAMES, CHANNELS = 3, 2  # of make_network
 
 
 def moved(condition, change):
@@ -159,6 +160,35 @@ def test_a_new_network_predicts_zero(make_inputs, mixing):
     )
     x, tau, condition = make_inputs(5, 6)
     assert torch.equal(run(network, x, tau, condition), torch.zeros_like(x))
+
+
+@pytest.mark.parametrize("mixing", MIXINGS)
+def test_a_second_output_is_stacked_before_the_first_and_all_is_used(
+    make_network, make_inputs, mixing
+):
+    network = make_network(mixing=mixing, outputs=2, periodic=True)
+    x, tau, condition = make_inputs(5, 7)
+    out = network(x, tau, condition)
+    assert out.shape == (2, *x.shape)
+    assert (out[0] - out[1]).abs().mean() > 0.01
+    out[1].square().sum().backward()
+    changed = {name for name, p in network.named_parameters() if (p.grad != 0).any()}
+    # The gain carries the noisy frame to its own prediction alone.
+    assert changed == {name for name, _ in network.named_parameters() if "gain" not in name}
+
+
+@pytest.mark.parametrize("mixing", MIXINGS)
+def test_each_output_is_that_of_a_network_with_its_part_of_the_head(
+    make_network, make_inputs, mixing
+):
+    both, one = make_network(mixing=mixing, outputs=2), make_network(mixing=mixing)
+    weights = both.state_dict()
+    for name in ("head.conv.weight", "head.conv.bias"):
+        rows = 1 if mixing == "factorised" else FRAMES
+        weights[name] = weights[name].unflatten(0, (2, rows * CHANNELS * 4))[0]
+    one.load_state_dict(weights)
+    inputs = make_inputs(5, 6)
+    torch.testing.assert_close(run(both, *inputs)[0], run(one, *inputs))
 
 
 def test_a_network_without_forcings_and_static_fields_works(make_network, make_inputs):

@@ -97,6 +97,28 @@ def test_a_failure_leaves_the_earlier_model_and_nothing_else(saved, network, mon
     assert [p.name for p in saved.parent.iterdir()] == ["model"]
 
 
+def test_a_network_of_two_outputs_comes_back(tmp_path, make_network, make_inputs):
+    network = make_network(outputs=2)
+    save_model(tmp_path / "model", network=network, arrays={}, metadata={})
+    with torch.inference_mode():
+        found, expected = (
+            n(*make_inputs(5, 6)) for n in (load_model(tmp_path / "model").network, network)
+        )
+    assert found.shape[0] == 2
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_folder_from_before_there_were_outputs_loads_as_it_is(
+    saved, network, make_inputs, version
+):
+    rewrite(saved, lambda d: (d.update(version=version), d["architecture"].pop("outputs")))
+    again = load_model(saved).network
+    assert again.outputs == 1
+    with torch.inference_mode():
+        assert torch.equal(again(*make_inputs(5, 6)), network(*make_inputs(5, 6)))
+
+
 def test_metadata_that_are_not_plain_leave_nothing(tmp_path, network):
     with pytest.raises(TypeError):
         save_model(tmp_path / "model", network=network, arrays={}, metadata={"x": object()})

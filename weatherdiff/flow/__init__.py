@@ -46,7 +46,7 @@ from weatherdiff.flow.sampler import (
 )
 from weatherdiff.flow.spectrum import SpectralNoise, correlate_frames, isotropic, power_law
 from weatherdiff.flow.times import Times, logit_normal_tau
-from weatherdiff.flow.variational import variational_bound, variational_loss
+from weatherdiff.flow.variational import VARIANCES, variational_bound, variational_loss
 from weatherdiff.flow.weighting import WEIGHTINGS, implied_weight, importance
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "RUNGS",
     "SAMPLERS",
     "STOCHASTIC_SAMPLERS",
+    "VARIANCES",
     "WEIGHTINGS",
     "Adaptive",
     "Churn",

@@ -72,8 +72,7 @@ class GaussianMixture:
 
     def velocity(self, x: Tensor, tau: Tensor) -> Tensor:
         """Velocity on the linear path."""
-        data, noise = self.predict(x, tau, LinearPath())
-        return data - noise
+        return self.predictor(LinearPath(), "velocity")(x, tau)
 
     def log_density(self, x: Float[Tensor, "batch dimension"]) -> Float[Tensor, " batch"]:
         """Logarithm of the density of the data, in nats."""

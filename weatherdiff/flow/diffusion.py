@@ -4,6 +4,7 @@ Each is a ``step`` for the loop of :func:`weatherdiff.flow.integrate`. With prim
 the step, all start from the expected ends :math:`\hat x_1, \hat x_0` of the path at its beginning.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor
 
 from weatherdiff.flow.parameterization import Velocity, predictor
-from weatherdiff.flow.path import GaussianPath, Scales, expand_as
 from weatherdiff.flow.sampler import Adaptive, Euler, Heun, Midpoint, Sampler
 
 __all__ = ["DDIM", "SAMPLERS", "STOCHASTIC_SAMPLERS", "Churn", "DPMSolver", "FreshNoise"]
@@ -30,7 +30,10 @@ class DDIM:
 
     With :math:`\eta = 0` it is Euler's method for :math:`x/\alpha` as a function of
     :math:`\sigma/\alpha`, and on the linear path Euler's method as it stands; with
-    :math:`\eta = 1` it is DDPM's ancestral sampler. First order, one evaluation a step.
+    :math:`\eta = 1` it is DDPM's ancestral sampler, whose step has the variance
+    :math:`\tilde\beta = s\sigma'^2`. Another variance of it scales :math:`\varepsilon` by
+    :math:`(\sigma/\sigma')^f`; no noise is added in the step that ends at the data. First order,
+    one evaluation a step.
 
     Parameters
     ----------
@@ -38,26 +41,32 @@ class DDIM:
         From 0, deterministic, to 1.
     noise : callable, optional
         Needed if ``eta`` is not 0.
+    variance : float, optional
+        The fraction f, see :data:`weatherdiff.flow.VARIANCES`; None for what the network predicts.
 
     References
     ----------
     Song et al. (2021), arXiv:2010.02502, equations 12 and 16; Ho et al. (2020), arXiv:2006.11239,
-    equation 7.
+    equation 7; Nichol & Dhariwal (2021), arXiv:2102.09672, equation 15 and, for steps that skip
+    some of the chain's, section 4.
     """
 
     eta: float = 0.0
     noise: FreshNoise | None = None
+    variance: float | None = 0.0
 
     def step(self, velocity: Velocity, x: Tensor, tau: Tensor, tau_next: Tensor) -> Tensor:
         """Replace the scales, keep the ends."""
         model = predictor(velocity)
-        data, noise = model.predict(x, tau)
-        now, then = _scales(model.path, tau, x), _scales(model.path, tau_next, x)
-        if self.noise is not None and self.eta:
+        predicted = model.predict(x, tau)
+        noise = predicted.noise
+        now, then = model.path.scales_at(tau, x), model.path.scales_at(tau_next, x)
+        if self.noise is not None and self.eta and float(tau_next[0]) < 1:
             kept = now.alpha * then.sigma / (then.alpha * now.sigma)
             share = self.eta**2 * (1 - kept.square())
-            noise = torch.sqrt(1 - share) * noise + torch.sqrt(share) * self.noise(x)
-        return then.alpha * data + then.sigma * noise
+            wider = (now.sigma / then.sigma) ** predicted.fraction_unless(self.variance)
+            noise = torch.sqrt(1 - share) * noise + torch.sqrt(share) * wider * self.noise(x)
+        return then.alpha * predicted.data + then.sigma * noise
 
 
 @dataclass
@@ -82,7 +91,7 @@ class DPMSolver:
         """Extrapolate the data linearly in the logarithm of the signal-to-noise ratio."""
         model = predictor(velocity)
         data = model.predict(x, tau).data
-        now, then = _scales(model.path, tau, x), _scales(model.path, tau_next, x)
+        now, then = model.path.scales_at(tau, x), model.path.scales_at(tau_next, x)
         decay = now.alpha * then.sigma / (then.alpha * now.sigma)  # exp(-h)
         width = -decay.log()
         ahead, before = data, self._before
@@ -127,16 +136,12 @@ class Churn:
         path = predictor(velocity).path
         log_ratio = -path.log_snr(tau) / 2
         if self.low <= float(log_ratio[0].exp()) <= self.high:
-            back = path.tau_at(-2 * (log_ratio + torch.log1p(torch.tensor(self.gamma))))
-            now, then = _scales(path, tau, x), _scales(path, back, x)
+            back = path.tau_at(-2 * (log_ratio + math.log1p(self.gamma)))
+            now, then = path.scales_at(tau, x), path.scales_at(back, x)
             kept = then.alpha / now.alpha
             added = torch.sqrt((then.sigma.square() - (kept * now.sigma).square()).clamp(min=0))
             x, tau = kept * x + added * self.noise(x), back
         return self.sampler.step(velocity, x, tau, tau_next)
-
-
-def _scales(path: GaussianPath, tau: Tensor, x: Tensor) -> Scales:
-    return Scales(*(expand_as(s, x) for s in path.scales(tau)))
 
 
 SAMPLERS: dict[str, Callable[[], Sampler]] = {
@@ -149,8 +154,8 @@ SAMPLERS: dict[str, Callable[[], Sampler]] = {
 }
 """Deterministic samplers by their name in a configuration."""
 
-STOCHASTIC_SAMPLERS: dict[str, Callable[[FreshNoise], Sampler]] = {
+STOCHASTIC_SAMPLERS: dict[str, Callable[[FreshNoise, float | None], Sampler]] = {
     "ancestral": partial(DDIM, 1.0),
-    "churn": Churn,
+    "churn": lambda noise, variance: Churn(noise),
 }
-"""Samplers that draw noise on the way, made with its source."""
+"""Samplers that draw noise on the way, made with its source and the variance of a step."""

@@ -63,15 +63,14 @@ class Observations:
 
 
 Denoise = Callable[[Tensor], Tensor]
+EDGE = 1e-3
 
 
 @runtime_checkable
 class Correction(Protocol):
     """How the expected data are corrected by observations."""
 
-    def __call__(
-        self, denoise: Denoise, x: Tensor, scales: Scales, observed: Observations
-    ) -> Tensor:
+    def __call__(self, denoise: Denoise, x: Tensor, scales: Scales, given: Observations) -> Tensor:
         """Give the corrected data; ``denoise`` maps the state to the expected data."""
 
 
@@ -80,8 +79,9 @@ def guided(
 ) -> Predictor:
     """Sample from the posterior: a predictor to be integrated in the model's place.
 
-    Where no noise or no data are left in the state, there is nothing to correct, or everything;
-    the scales are then those of a thousandth inside the path.
+    Where no noise or no data are left in the state, there is nothing to correct, or everything,
+    and its formula is zero over zero; time is kept a thousandth away from the noise, and a
+    millionth (of a sigma of up to 80) from the data.
 
     Parameters
     ----------
@@ -99,11 +99,12 @@ def guided(
     correct = ExactCovariance() if correction is None else correction
 
     def data(x: Tensor, tau: Tensor) -> Tensor:
-        def denoise(state: Tensor) -> Tensor:
-            return model.predict(state, tau).data
+        inside = tau.clamp(EDGE, 1 - EDGE**2)
 
-        scales = model.path.scales(tau.clamp(1e-3, 1 - 1e-3))
-        return correct(denoise, x, scales, observed)
+        def denoise(state: Tensor) -> Tensor:
+            return model.predict(state, inside).data
+
+        return correct(denoise, x, model.path.scales(inside), observed)
 
     return Predictor(data, model.path, "data")
 
@@ -112,42 +113,35 @@ def guided(
 class ExactCovariance:
     """The covariance that the network's own Jacobian tells."""
 
-    def __call__(
-        self, denoise: Denoise, x: Tensor, scales: Scales, observed: Observations
-    ) -> Tensor:
+    def __call__(self, denoise: Denoise, x: Tensor, scales: Scales, given: Observations) -> Tensor:
         """Kalman update with V A^T from one backward pass an observation."""
         with torch.inference_mode(False), torch.enable_grad():
             state = x.clone().requires_grad_()
             data = denoise(state)
-            seen = observed.operator(data)
+            seen = given.operator(data)
             columns = [
                 torch.autograd.grad(seen[:, i].sum(), state, retain_graph=True)[0]
                 for i in range(seen.shape[1])
             ]
         gain = torch.stack(columns, dim=1).flatten(2)  # (batch, count, values), rows of A J
         gain = expand_as(scales.sigma.square() / scales.alpha, gain) * gain
-        cross = torch.stack(
-            [observed.operator(row.reshape(x.shape)) for row in gain.unbind(1)], dim=2
-        )
-        return data.detach() + _update(
-            gain, (cross + cross.mT) / 2, seen.detach(), observed
-        ).view_as(x)
+        cross = torch.stack([given.operator(row.reshape(x.shape)) for row in gain.unbind(1)], dim=2)
+        moved = _update(gain, (cross + cross.mT) / 2, seen.detach(), given)
+        return data.detach() + moved.view_as(x)
 
 
 @dataclass(frozen=True)
 class IsotropicCovariance:
     """The covariance of unit white data, and the gradient through the network."""
 
-    def __call__(
-        self, denoise: Denoise, x: Tensor, scales: Scales, observed: Observations
-    ) -> Tensor:
+    def __call__(self, denoise: Denoise, x: Tensor, scales: Scales, given: Observations) -> Tensor:
         """One backward pass of the weighted innovation."""
         with torch.inference_mode(False), torch.enable_grad():
             state = x.clone().requires_grad_()
             data = denoise(state)
-            seen = observed.operator(data)
-            _, cross = _isotropic(x, scales, observed)
-            weighted = _solve(cross, seen.detach(), observed)
+            seen = given.operator(data)
+            _, cross = _isotropic(x, scales, given)
+            weighted = _solve(cross, seen.detach(), given)
             (gradient,) = torch.autograd.grad((seen * weighted).sum(), state)
         return data.detach() + expand_as(scales.sigma.square() / scales.alpha, x) * gradient
 
@@ -156,13 +150,11 @@ class IsotropicCovariance:
 class NoGradient:
     """The covariance of unit white data, and nothing else."""
 
-    def __call__(
-        self, denoise: Denoise, x: Tensor, scales: Scales, observed: Observations
-    ) -> Tensor:
+    def __call__(self, denoise: Denoise, x: Tensor, scales: Scales, given: Observations) -> Tensor:
         """Kalman update with that covariance."""
         data = denoise(x)
-        rows, cross = _isotropic(x, scales, observed)
-        return data + _update(rows, cross, observed.operator(data), observed).view_as(x)
+        rows, cross = _isotropic(x, scales, given)
+        return data + _update(rows, cross, given.operator(data), given).view_as(x)
 
 
 def guided_by_history(
@@ -178,7 +170,7 @@ def guided_by_history(
 
     With weight 1 it is the forecast, with 0 a sample of the climate, and beyond 1 the history is
     believed more than the network does (Ho & Salimans 2022, arXiv:2207.12598, equation 6, whose
-    weight is ours minus 1).
+    weight is ours minus 1). A variance that is learned is the one with the history.
 
     Parameters
     ----------
@@ -197,30 +189,34 @@ def guided_by_history(
         moved = 0 if shift is None else shift
         there = x + expand_as(path.scales(tau).alpha, x) * moved
         free = without.predict(there, tau).data - moved
-        return free + weight * (conditional.predict(x, tau).data - free)
+        forecast = conditional.predict(x, tau)
+        between = free + weight * (forecast.data - free)
+        if forecast.fraction is None:
+            return between
+        return torch.stack([between, 2 * forecast.fraction - 1])
 
     return Predictor(data, path, "data")
 
 
-def _isotropic(x: Tensor, scales: Scales, observed: Observations) -> tuple[Tensor, Tensor]:
+def _isotropic(x: Tensor, scales: Scales, given: Observations) -> tuple[Tensor, Tensor]:
     """Rows of A V (batch, count, values) and A V A^T, with V of unit white data."""
     noise = scales.sigma.square()
     variance = noise / (scales.alpha.square() + noise)
     with torch.inference_mode(False), torch.enable_grad():
         one = torch.zeros_like(x[:1]).clone().requires_grad_()
-        seen = observed.operator(one)[0]
+        seen = given.operator(one)[0]
         columns = [torch.autograd.grad(s, one, retain_graph=True)[0].flatten() for s in seen]
     rows, variance = torch.stack(columns), variance[:, None, None]
     return variance * rows, variance * (rows @ rows.T)
 
 
-def _solve(cross: Tensor, seen: Tensor, observed: Observations) -> Tensor:
+def _solve(cross: Tensor, seen: Tensor, given: Observations) -> Tensor:
     """Innovation over its covariance, (batch, count)."""
-    error = torch.as_tensor(observed.error, dtype=seen.dtype, device=seen.device)
+    error = torch.as_tensor(given.error, dtype=seen.dtype, device=seen.device)
     noise = torch.diag_embed(error.square().expand(seen.shape[1]))
-    return torch.linalg.solve(cross + noise, observed.values - seen)
+    return torch.linalg.solve(cross + noise, given.values - seen)
 
 
-def _update(rows: Tensor, cross: Tensor, seen: Tensor, observed: Observations) -> Tensor:
+def _update(rows: Tensor, cross: Tensor, seen: Tensor, given: Observations) -> Tensor:
     """Kalman's correction, (batch, values)."""
-    return torch.einsum("bmv,bm->bv", rows, _solve(cross, seen, observed))
+    return torch.einsum("bmv,bm->bv", rows, _solve(cross, seen, given))

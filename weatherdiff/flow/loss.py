@@ -12,9 +12,8 @@ from torch import Tensor
 
 from weatherdiff.flow.parameterization import Prediction, Predictor, Velocity, combine
 from weatherdiff.flow.path import LinearPath, expand_as
-from weatherdiff.flow.times import logit_normal_tau
 
-__all__ = ["denoising_loss", "flow_matching_loss", "logit_normal_tau", "weighted_mean"]
+__all__ = ["denoising_loss", "flow_matching_loss", "weighted_mean"]
 
 
 def flow_matching_loss(
@@ -91,7 +90,7 @@ def denoising_loss(
     """
     x = model.path.sample(noise, data, tau).x
     wanted = combine(Prediction(data, noise), tau, path=model.path, target=model.parameterization)
-    error = (model.network(x, tau) - wanted).square()
+    error = (model.outputs(x, tau)[0] - wanted).square()
     if importance is not None:
         error = error * expand_as(importance, error)
     return weighted_mean(error, weights)

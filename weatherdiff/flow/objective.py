@@ -20,7 +20,7 @@ from weatherdiff.flow.path import PATHS, GaussianPath
 from weatherdiff.flow.sampler import GRIDS, Sampler, integrate
 from weatherdiff.flow.spectrum import SpectralNoise
 from weatherdiff.flow.times import Times
-from weatherdiff.flow.variational import variational_loss
+from weatherdiff.flow.variational import VARIANCES, variational_loss
 from weatherdiff.flow.weighting import WEIGHTINGS, importance
 
 __all__ = ["LOSSES", "RUNGS", "Objective", "Schedule"]
@@ -73,8 +73,10 @@ class Objective:
     times : Times
         At which flow times it is trained. On a path with discrete steps they are moved to those.
     loss : {"mean_square", "variational"}
-        Error of the prediction, or the variational bound with fixed variances, which brings its own
-        weighting.
+        Error of the prediction, or the variational bound, which brings its own weighting.
+    variance : str, optional
+        Of the reversed steps of the chain, in the bound and in the ancestral sampler: of
+        :data:`VARIANCES`. Only the bound teaches it to a network. ``"fixed_small"`` if absent.
     weighting : str
         Of the squared error: ``"plain"``, or of :data:`WEIGHTINGS`.
     coupling : {"independent", "optimal_transport"}
@@ -99,6 +101,7 @@ class Objective:
     prediction: str = "velocity"
     times: Times = field(default_factory=Times)
     loss: str = "mean_square"
+    variance: str | None = None
     weighting: str = "plain"
     coupling: str = "independent"
     schedule: Schedule = field(default_factory=Schedule)
@@ -108,18 +111,33 @@ class Objective:
         _known("path", self.path, PATHS)
         _known("prediction", self.prediction, PARAMETERIZATIONS)
         _known("loss", self.loss, LOSSES)
+        _known("variance", self.variance or "fixed_small", VARIANCES)
         _known("weighting", self.weighting, ["plain", *WEIGHTINGS])
         _known("coupling", self.coupling, COUPLINGS)
         if self.loss == "variational" and self.weighting != "plain":
             raise ValueError("the variational bound has a weighting of its own; leave it plain")
         if self.loss == "variational" and self.gaussian_path.steps is None:
             raise ValueError(f"the variational bound needs a path of steps, not {self.path!r}")
+        if self.variance is not None and self.gaussian_path.steps is None:
+            raise ValueError(f"the {self.path} path has no steps that could have a variance")
+        if self.variance == "learned" and self.loss != "variational":
+            raise ValueError("only the variational loss teaches a variance; fix it, or set loss")
         self.require(self.schedule)
 
     @property
     def gaussian_path(self) -> GaussianPath:
         """The path itself."""
         return PATHS[self.path]()
+
+    @property
+    def outputs(self) -> int:
+        """How many values the network is to give for each value of the state."""
+        return 2 if self.variance == "learned" else 1
+
+    @property
+    def fraction(self) -> float | None:
+        """Number that goes with the variance, of :data:`VARIANCES`."""
+        return VARIANCES[self.variance or "fixed_small"]
 
     def require(self, schedule: Schedule) -> None:
         """Refuse a way of sampling that has no meaning here.
@@ -162,7 +180,7 @@ class Objective:
         Parameters
         ----------
         network : callable
-            ``network(x, tau)``.
+            ``network(x, tau)``; see :class:`Predictor` for what it gives.
         data, noise, tau, weights
             As for :func:`flow_matching_loss`.
         """
@@ -173,7 +191,10 @@ class Objective:
             return flow_matching_loss(network, data, noise, tau, weights=weights)
         model, path = self.predictor(network), self.gaussian_path
         if self.loss == "variational":
-            return variational_loss(model, data, noise, tau, steps=path.steps or 1, weights=weights)
+            return variational_loss(
+                model, data, noise, tau, steps=path.steps or 1, variance=self.fraction,
+                weights=weights,
+            )  # fmt: skip
         factor = importance(
             tau, path=path, parameterization=self.prediction, times=self.times,
             weighting=self.weighting,
@@ -213,7 +234,9 @@ class Objective:
         Raises
         ------
         ValueError
-            What :meth:`require` refuses, or a stochastic sampler without a source of noise.
+            What :meth:`require` refuses, a stochastic sampler without a source of noise, or an
+            ancestral one with a learned variance of which the model has none: guided by
+            observations, it has lost it.
         """
         schedule = self.schedule if schedule is None else schedule
         self.require(schedule)
@@ -223,7 +246,7 @@ class Objective:
         elif fresh is None:
             raise ValueError(f"the sampler {schedule.sampler!r} needs a source of noise")
         else:
-            sampler = STOCHASTIC_SAMPLERS[schedule.sampler](fresh)
+            sampler = STOCHASTIC_SAMPLERS[schedule.sampler](fresh, self.fraction)
         times = GRIDS[schedule.grid](schedule.steps, model.path)
         return integrate(model, model.path.initial(noise), steps=times, sampler=sampler)
 
@@ -253,6 +276,7 @@ RUNGS: dict[str, Objective] = {
         prediction="noise",
         times=Times("low_discrepancy"),
         loss="variational",
+        variance="fixed_large",
         schedule=Schedule("ddim", 16),
     ),
     "noise_prediction": Objective(

@@ -45,10 +45,23 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 
 
 class Prediction(NamedTuple):
-    """Expectation of both ends of the path, given the state between them."""
+    """Expectation of both ends of the path, given the state between them.
+
+    Where the network learns it, also the ``fraction`` of the variance of a step, in the shape of
+    the state; see :data:`weatherdiff.flow.VARIANCES`.
+    """
 
     data: Tensor
     noise: Tensor
+    fraction: Tensor | None = None
+
+    def fraction_unless(self, fixed: float | None) -> Tensor | float:
+        """Give the fixed fraction of the variance, or the one learned if there is none."""
+        if fixed is not None:
+            return fixed
+        if self.fraction is None:
+            raise ValueError("a learned variance is asked for, but the model predicts none")
+        return self.fraction
 
 
 def _v(s: Scales) -> tuple[Tensor, Tensor]:
@@ -70,7 +83,7 @@ def combine(
     ends: Prediction, tau: Float[Tensor, " batch"], *, path: GaussianPath, target: str
 ) -> Tensor:
     """Give a prediction from both ends of the path."""
-    data, noise = ends
+    data, noise, _ = ends
     a, b = (expand_as(_finite(c), data) for c in PARAMETERIZATIONS[target](path.scales(tau)))
     return a * data + b * noise
 
@@ -142,7 +155,9 @@ class Predictor:
     Parameters
     ----------
     network : callable
-        ``network(x, tau)`` predicts what ``parameterization`` names.
+        ``network(x, tau)`` predicts what ``parameterization`` names, in the shape of x; or, stacked
+        with it along a new first axis, also where the variance of a step is between its fixed
+        choices, from -1, ``"fixed_small"``, to 1, ``"fixed_large"``.
     path : GaussianPath
     parameterization : str
         Of :data:`PARAMETERIZATIONS`.
@@ -158,13 +173,19 @@ class Predictor:
 
     def to(self, x: Tensor, tau: Tensor, target: str) -> Tensor:
         """Any prediction at a state."""
-        value = self.network(x, tau)
+        value, _ = self.outputs(x, tau)
         return convert(value, x, tau, path=self.path, source=self.parameterization, target=target)
 
     def predict(self, x: Tensor, tau: Tensor) -> Prediction:
         """Both ends of the path, as expected at a state."""
-        value = self.network(x, tau)
-        return separate(value, x, tau, path=self.path, source=self.parameterization)
+        value, fraction = self.outputs(x, tau)
+        ends = separate(value, x, tau, path=self.path, source=self.parameterization)
+        return ends._replace(fraction=fraction)
+
+    def outputs(self, x: Tensor, tau: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Give what the network predicts and, if it learns that, the fraction of the variance."""
+        out = self.network(x, tau)
+        return (out, None) if out.ndim == x.ndim else (out[0], (1 + out[1]) / 2)
 
 
 def predictor(model: Velocity) -> Predictor:

@@ -30,6 +30,7 @@ __all__ = [
     "VarianceExploding",
     "VariancePreserving",
     "expand_as",
+    "steps_from_data",
 ]
 
 
@@ -54,6 +55,13 @@ def expand_as(tau: Float[Tensor, " batch"], x: Float[Tensor, "batch ..."]) -> Te
     return tau.reshape(-1, *[1] * (x.ndim - 1))
 
 
+def steps_from_data(tau: Tensor, steps: int) -> Tensor:
+    """Count the steps of a chain of equidistant times from the data to a time, rounding up."""
+    # The chain's own times are not whole in floating point, and rounding up must not move them.
+    slack = steps * torch.finfo(tau.dtype).eps
+    return torch.ceil((1 - tau.double()) * steps - slack).clamp(1, steps)
+
+
 class GaussianPath(ABC):
     """A path, defined by its :meth:`scales`; the ratio of data to noise must grow with tau."""
 
@@ -63,6 +71,10 @@ class GaussianPath(ABC):
     @abstractmethod
     def scales(self, tau: Tensor) -> Scales:
         """Give the scales and their derivatives at times in [0, 1], in the shape of ``tau``."""
+
+    def scales_at(self, tau: Float[Tensor, " batch"], x: Float[Tensor, "batch ..."]) -> Scales:
+        """Give the scales in a shape that broadcasts against ``x``."""
+        return Scales(*(expand_as(s, x) for s in self.scales(tau)))
 
     def sample(
         self,
@@ -85,7 +97,7 @@ class GaussianPath(ABC):
             :math:`x_\tau = \alpha x_1 + \sigma x_0` and its velocity
             :math:`\dot\alpha x_1 + \dot\sigma x_0`.
         """
-        alpha, sigma, alpha_dot, sigma_dot = (expand_as(s, data) for s in self.scales(tau))
+        alpha, sigma, alpha_dot, sigma_dot = self.scales_at(tau, data)
         return PathSample(sigma * noise + alpha * data, alpha_dot * data + sigma_dot * noise)
 
     def initial(self, noise: Tensor) -> Tensor:
@@ -100,7 +112,7 @@ class GaussianPath(ABC):
         """Move times to the next noisier one of the discrete chain, if the path has one."""
         if self.steps is None:
             return tau
-        return 1 - torch.ceil((1 - tau) * self.steps).clamp(min=1) / self.steps
+        return (1 - steps_from_data(tau, self.steps) / self.steps).to(tau)
 
     def log_snr(self, tau: Tensor) -> Tensor:
         r"""Logarithm of the signal-to-noise ratio, :math:`\lambda = \log \alpha^2/\sigma^2`."""

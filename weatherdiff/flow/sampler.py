@@ -114,14 +114,10 @@ class Adaptive:
             return slope(t, state).double().cpu().numpy().ravel()
 
         x = x + (first - start) * slope(first, x) if first != start else x
-        solution = solve_ivp(
-            flat,
-            (first, last),
-            x.double().cpu().numpy().ravel(),
-            rtol=self.rtol,
-            atol=self.atol,
-            t_eval=[last],
-        )
+        y = x.double().cpu().numpy().ravel()
+        solution = solve_ivp(flat, (first, last), y, rtol=self.rtol, atol=self.atol, t_eval=[last])
+        if not solution.success:
+            raise ValueError(f"the adaptive solver gave up at {solution.t}: {solution.message}")
         end = torch.from_numpy(solution.y[:, -1]).to(x).reshape(x.shape)
         return end + (stop - last) * slope(last, end) if last != stop else end
 
@@ -171,8 +167,9 @@ def integrate(
         steps = torch.linspace(0, 1, steps + 1, dtype=noise.dtype).tolist()
     sampler = Heun() if sampler is None else sampler
     x = noise
-    for tau, tau_next in pairwise(steps):
-        x = sampler.step(velocity, x, x.new_full((len(x),), tau), x.new_full((len(x),), tau_next))
+    times = x.new_tensor(steps)[:, None].expand(-1, len(x))
+    for tau, tau_next in pairwise(times):
+        x = sampler.step(velocity, x, tau, tau_next)
     return x
 
 
@@ -182,12 +179,7 @@ def uniform_grid(steps: int, path: GaussianPath | None = None) -> list[float]:
 
 
 def karras_grid(
-    steps: int,
-    path: GaussianPath,
-    *,
-    low: float = 0.002,
-    high: float = 80.0,
-    rho: float = 7.0,
+    steps: int, path: GaussianPath, *, low: float = 0.002, high: float = 80.0, rho: float = 7.0
 ) -> list[float]:
     r"""Give steps that are equal in :math:`(\sigma/\alpha)^{1/\rho}`, and one more to the data.
 

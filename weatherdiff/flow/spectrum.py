@@ -14,7 +14,7 @@ covariance by its matrix square root, which is exact and fit for some thousand c
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -125,10 +125,7 @@ class SpectralNoise:
         latitude, longitude = (
             torch.tensor(a, dtype=torch.float64) for a in (self.latitude, self.longitude)
         )
-        return isotropic(latitude, longitude, self._power)
-
-    def _power(self, degrees: int) -> Tensor:
-        return power_law(degrees, wavenumber=self.wavenumber)
+        return isotropic(latitude, longitude, partial(power_law, wavenumber=self.wavenumber))
 
 
 def _normalised(power: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ the batch, which leaves each time's distribution as it is and lowers the varianc
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -94,9 +93,7 @@ class Times:
         """Draw times in the open unit interval."""
         if self.name == "logit_normal":
             return logit_normal_tau(batch, mean=self.mean, std=self.std, generator=generator)
-        draw: Callable[[int, Generator | None], Tensor] = (
-            lattice if self.name == "low_discrepancy" else stratified
-        )
+        draw = lattice if self.name == "low_discrepancy" else stratified
         quantile = draw(batch, generator)
         if self.name == "log_normal":
             # In double precision: a path of large sigma has its data in the last digits of tau.

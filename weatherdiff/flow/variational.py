@@ -7,15 +7,23 @@ steps from noise to data. With t the noisier and s the cleaner time of a step,
     + \sum_{steps} E\,KL(q(x_s|x_t,x_1)\,|\,p(x_s|x_t)) - E\log p(x_1|x_{\tau_{K-1}})
 
 (Ho et al. 2020, arXiv:2006.11239, equation 5), where with
-:math:`\sigma^2_{t|s} = \sigma_t^2 - \alpha_t^2\sigma_s^2/\alpha_s^2`
+:math:`\beta = \sigma_t^2 - \alpha_t^2\sigma_s^2/\alpha_s^2`
 
 .. math:: q(x_s|x_t,x_1) = N\Bigl(\frac{\alpha_t\sigma_s^2}{\alpha_s\sigma_t^2} x_t
-    + \frac{\alpha_s\sigma_{t|s}^2}{\sigma_t^2} x_1,\;
-    \tilde\beta = \frac{\sigma_{t|s}^2\sigma_s^2}{\sigma_t^2}\Bigr)
+    + \frac{\alpha_s\beta}{\sigma_t^2} x_1,\;
+    \tilde\beta = \frac{\sigma_s^2}{\sigma_t^2}\beta\Bigr)
 
-(Kingma et al. 2021, arXiv:2107.00630, equation 24) and the model puts its own expectation of
-:math:`x_1` in its place. Everything is in bits per dimension of the continuous, normalised density,
-which may be negative.
+(Kingma et al. 2021, arXiv:2107.00630, equations 23 to 25). The model puts its own expectation of
+:math:`x_1` in its place, and a variance :math:`\tilde\beta\,(\sigma_t^2/\sigma_s^2)^f`, which goes
+from :math:`\tilde\beta` at f = 0 to :math:`\beta` at f = 1. A step's KL is then, for each value,
+
+.. math:: \tfrac12\bigl[\ell + e^{-\ell} - 1 + e^{-\ell}
+    (\mathrm{SNR}_s - \mathrm{SNR}_t)(x_1 - \hat x_1)^2\bigr], \qquad
+    \ell = f\log\frac{\sigma_t^2}{\sigma_s^2}, \quad \mathrm{SNR} = \alpha^2/\sigma^2
+
+(the same, equation 13, if f = 0). The last state is told from the data by a variance of
+:math:`\sigma^2/\alpha^2`. Everything is in bits per dimension of the continuous, normalised
+density, which may be negative.
 """
 
 import math
@@ -28,17 +36,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from weatherdiff.flow.loss import weighted_mean
-from weatherdiff.flow.parameterization import Predictor
-from weatherdiff.flow.path import Scales, expand_as
+from weatherdiff.flow.parameterization import Prediction, Predictor
+from weatherdiff.flow.path import GaussianPath, expand_as, steps_from_data
 
-__all__ = ["Bound", "Variance", "variational_bound", "variational_loss"]
+__all__ = ["VARIANCES", "Bound", "variational_bound", "variational_loss"]
 
-Variance = float | Callable[[Tensor, Tensor], Tensor]
-r"""The fraction f of a step's log variance between two choices, :math:`\log v = f\log\beta +
-(1-f)\log\tilde\beta` with :math:`\beta = \sigma_{t|s}^2` (Nichol & Dhariwal 2021, arXiv:2102.09672,
-equation 15). 1 and 0 are the fixed ones of Ho et al. (2020), section 3.2: right for data that vary
-as the noise does, and for data that do not vary. A callable ``(x, tau)`` is learned, in the shape
-of x."""
+VARIANCES: dict[str, float | None] = {"fixed_small": 0.0, "fixed_large": 1.0, "learned": None}
+r"""Variances of the model's steps by their name in a configuration: the fraction f between the
+logarithms of :math:`\tilde\beta` and :math:`\beta`. The fixed ones are those of Ho et al. (2020),
+section 3.2: right for data that do not vary, and for data that vary as the noise does. With None
+the network predicts f for each value (Nichol & Dhariwal 2021, arXiv:2102.09672, equation 15)."""
 
 
 class Bound(NamedTuple):
@@ -71,7 +78,7 @@ def variational_loss(
     tau: Float[Tensor, " batch"],
     *,
     steps: int,
-    variance: Variance = 1.0,
+    variance: float | None = 1.0,
     weights: Tensor | None = None,
 ) -> Float[Tensor, ""]:
     """One step of the bound for each sample, so that its expectation over uniform tau is the bound.
@@ -85,8 +92,8 @@ def variational_loss(
         Each is moved to the next noisier of ``steps`` equidistant times.
     steps : int
         Of the chain; the term is multiplied by it.
-    variance : float or callable
-        See :data:`Variance`.
+    variance : float, optional
+        A fraction, see :data:`VARIANCES`; None for what the network predicts.
     weights : broadcastable to ``data``, optional
         0 where there is no data.
 
@@ -94,15 +101,15 @@ def variational_loss(
     ----------
     Sohl-Dickstein et al. (2015), arXiv:1503.03585, equation 14; Ho et al. (2020), equation 8.
     """
-    number = torch.ceil((1 - tau.double()) * steps).clamp(1, steps)  # steps from the data
+    number = steps_from_data(tau, steps)
     later, sooner = 1 - number / steps, 1 - (number - 1) / steps
-    x = model.path.sample(noise, data, later.to(data)).x
+    predicted = _predict(model, data, noise, later)
     term = torch.where(
-        expand_as(number, x) == 1,
-        _reconstruction(model, data, x, later),
-        _step(model, data, x, later, sooner.clamp(max=1 - 0.5 / steps), variance),
+        expand_as(number, data) == 1,
+        _reconstruction(model.path, data, predicted, later),
+        _step(model.path, data, predicted, later, sooner.clamp(max=1 - 0.5 / steps), variance),
     )
-    return weighted_mean(_prior(model, data) + steps * term, weights)
+    return weighted_mean(_prior(model.path, data) + steps * term, weights)
 
 
 def variational_bound(
@@ -111,7 +118,7 @@ def variational_bound(
     *,
     steps: int | Sequence[float],
     noise: Callable[[Tensor], Tensor],
-    variance: Variance = 1.0,
+    variance: float | None = 1.0,
     weights: Tensor | None = None,
 ) -> Bound:
     """Every term of the bound, each with noise of its own.
@@ -133,53 +140,54 @@ def variational_bound(
     grid = [k / steps for k in range(steps)] if isinstance(steps, int) else list(steps)
     times = [torch.full((len(data),), t, dtype=torch.float64, device=data.device) for t in grid]
 
-    def state(tau: Tensor) -> Tensor:
-        return model.path.sample(noise(data), data, tau.to(data)).x
+    def drawn(tau: Tensor) -> Prediction:
+        return _predict(model, data, noise(data), tau)
 
     terms = [
-        weighted_mean(_step(model, data, state(t), t, s, variance), weights)
+        weighted_mean(_step(model.path, data, drawn(t), t, s, variance), weights)
         for t, s in pairwise(times)
     ]
-    last = _reconstruction(model, data, state(times[-1]), times[-1])
+    last = _reconstruction(model.path, data, drawn(times[-1]), times[-1])
     return Bound(
-        prior=weighted_mean(_prior(model, data), weights),
+        prior=weighted_mean(_prior(model.path, data), weights),
         steps=torch.stack(terms) if terms else data.new_zeros(0),
         reconstruction=weighted_mean(last, weights),
     )
 
 
-def _prior(model: Predictor, data: Tensor) -> Tensor:
+# Times are in double precision, for the differences between neighbouring steps.
+
+
+def _predict(model: Predictor, data: Tensor, noise: Tensor, tau: Tensor) -> Prediction:
+    """Draw a state between data and noise, and predict both from it."""
+    tau = tau.to(data)
+    return model.predict(model.path.sample(noise, data, tau).x, tau)
+
+
+def _prior(path: GaussianPath, data: Tensor) -> Tensor:
     """KL of the first state from the noise that sampling starts from."""
-    first = _scales(model, data.new_zeros(len(data)).double(), data)
-    return (first.alpha * data / first.sigma).square() / (2 * math.log(2))
+    first = path.scales(data.new_zeros(1).double())
+    return ((first.alpha / first.sigma).to(data) * data).square() / (2 * math.log(2))
 
 
 def _step(
-    model: Predictor, data: Tensor, x: Tensor, tau: Tensor, tau_next: Tensor, variance: Variance
-) -> Tensor:
+    path: GaussianPath, data: Tensor, predicted: Prediction, tau: Tensor, tau_next: Tensor,
+    variance: float | None,
+) -> Tensor:  # fmt: skip
     """KL of one step, for each value."""
-    t, s = _scales(model, tau, x), _scales(model, tau_next, x)
-    between = t.sigma.square() - (t.alpha / s.alpha * s.sigma).square()
-    least = between * (s.sigma / t.sigma).square()
-    difference = s.alpha * between / t.sigma.square() * (data - _data(model, x, tau))
-    fraction = variance(x, tau.to(x)) if callable(variance) else variance
-    log_ratio = fraction * (between.log() - least.log())  # of the model's variance to the least
-    excess = difference.square() / least
-    return (log_ratio + (1 + excess) * torch.exp(-log_ratio) - 1) / (2 * math.log(2))
+    t, s = path.scales(tau), path.scales(tau_next)
+    gain = (s.alpha / s.sigma).square() - (t.alpha / t.sigma).square()  # of the SNR
+    widest = 2 * torch.log(t.sigma / s.sigma)  # log ratio of beta to the least variance
+    gain, widest = (expand_as(c, data).to(data) for c in (gain, widest))
+    log_ratio = predicted.fraction_unless(variance) * widest
+    excess = gain * (data - predicted.data).square()
+    kl = log_ratio + torch.expm1(-log_ratio) + excess * torch.exp(-log_ratio)
+    return kl / (2 * math.log(2))
 
 
-def _reconstruction(model: Predictor, data: Tensor, x: Tensor, tau: Tensor) -> Tensor:
+def _reconstruction(path: GaussianPath, data: Tensor, predicted: Prediction, tau: Tensor) -> Tensor:
     """Negative log density of the data given the last state, for each value."""
-    last = _scales(model, tau, x)
-    variance = (last.sigma / last.alpha).square()
-    squares = (data - _data(model, x, tau)).square() / variance
+    last = path.scales(tau)
+    variance = expand_as((last.sigma / last.alpha).square(), data).to(data)
+    squares = (data - predicted.data).square() / variance
     return (squares + torch.log(2 * math.pi * variance)) / (2 * math.log(2))
-
-
-def _data(model: Predictor, x: Tensor, tau: Tensor) -> Tensor:
-    return model.predict(x, tau.to(x)).data
-
-
-def _scales(model: Predictor, tau: Tensor, x: Tensor) -> Scales:
-    """In double precision, for the differences between neighbouring steps."""
-    return Scales(*(expand_as(s, x).to(x) for s in model.path.scales(tau)))

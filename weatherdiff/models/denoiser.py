@@ -78,6 +78,9 @@ class VideoDenoiser(nn.Module):
     ----------------
     dropout : float
         Inside the residual blocks, while training.
+    outputs : int
+        Values given for each value of the state: 1, the prediction, or more, which are then
+        stacked along a new first axis, the prediction the first of them.
 
     Raises
     ------
@@ -97,6 +100,7 @@ class VideoDenoiser(nn.Module):
         size: str | dict[str, int] = "small",
         mixing: str = "joint",
         dropout: float = 0.0,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         self.arguments = {
@@ -109,6 +113,7 @@ class VideoDenoiser(nn.Module):
             "size": size,
             "mixing": mixing,
             "dropout": dropout,
+            "outputs": outputs,
         }
         if isinstance(size, str):
             if size not in SIZES:
@@ -147,7 +152,10 @@ class VideoDenoiser(nn.Module):
         self.attention = (
             SpaceAttention(width * 2 ** (levels - 1)) if mixing == "attention" else None
         )
-        self.head = GridConv(width, rows * channels * PATCH**2, periodic=periodic, zero=True)
+        self.outputs = outputs
+        self.head = GridConv(
+            width, outputs * rows * channels * PATCH**2, periodic=periodic, zero=True
+        )
         # The part of the prediction that is proportional to the noisy frame itself would have to
         # pass the narrow stem otherwise; a gain for each frame and channel carries it past.
         self.gain = nn.Linear(4 * width, frames * channels)
@@ -159,7 +167,7 @@ class VideoDenoiser(nn.Module):
         x: Float[Tensor, "batch time channel lat lon"],
         tau: Float[Tensor, " batch"],
         condition: Condition,
-    ) -> Float[Tensor, "batch time channel lat lon"]:
+    ) -> Float[Tensor, "*output batch time channel lat lon"]:
         """Predict (the velocity, for flow matching) at the noisy frames ``x`` and flow time tau.
 
         Parameters
@@ -174,6 +182,7 @@ class VideoDenoiser(nn.Module):
         Returns
         -------
         (batch, time, channel, lat, lon)
+            With several outputs, (output, batch, time, channel, lat, lon).
         """
         frames = self.frames
         embedding = self.tau_embedding(tau)
@@ -198,8 +207,10 @@ class VideoDenoiser(nn.Module):
         h = self._unet(padded.contiguous(memory_format=torch.channels_last), embedding)
         h = rearrange(h, "b (c py px) y x -> b c (y py) (x px)", py=PATCH, px=PATCH)
         h = h[..., crop[0], crop[1]]
-        pattern = "(b t) c y x -> b t c y x" if self.factorised else "b (t c) y x -> b t c y x"
-        return gain * x + rearrange(h, pattern, t=frames)
+        rows = "(b t) (o c) y x" if self.factorised else "b (o t c) y x"
+        first, *others = rearrange(h, f"{rows} -> o b t c y x", t=frames, o=self.outputs)
+        prediction = gain * x + first
+        return torch.stack([prediction, *others]) if others else prediction
 
     def _unet(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.stem(x)

@@ -23,7 +23,8 @@ from weatherdiff.staging import staged
 __all__ = ["FORMAT_VERSION", "SavedModel", "load_model", "save_model"]
 
 FORMAT = "weatherdiff model"
-FORMAT_VERSION = 2  # 1 has no record of the objective, which was flow matching
+# 1 has no record of the objective, which was flow matching; 2 none of a variance or of outputs.
+FORMAT_VERSION = 3
 WEIGHTS, METADATA = "weights.safetensors", "model.json"
 NETWORK, ARRAYS = "network.", "arrays."
 

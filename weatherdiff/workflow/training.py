@@ -76,6 +76,7 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
             size=config.model.size,
             mixing=config.model.mixing,
             dropout=config.model.dropout,
+            outputs=objective.outputs,
         ),
     )
     module = FlowMatchingModule(
@@ -206,7 +207,7 @@ def objective_of(config: Config, grid: Grid) -> Objective:
             raise ValueError("frame_correlation is of isotropic noise; set objective.noise")
         return replace(
             rung,
-            **wanted("path", "prediction", "loss", "weighting", "coupling"),
+            **wanted("path", "prediction", "loss", "variance", "weighting", "coupling"),
             times=times,
             schedule=replace(rung.schedule, **wanted("sampler", "steps", "grid")),
             noise=noise,
