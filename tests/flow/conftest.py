@@ -38,4 +38,4 @@ def gaussian():
 
 @pytest.fixture
 def noise():
-    return torch.randn(400, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    return torch.randn(60, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)

@@ -286,9 +286,9 @@ def test_stochastic_samplers_give_the_gaussian_on_any_path(name, kind, make, ste
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_of_a_mixture_have_its_distribution(name, mixture):
     path = PATHS[name]()
-    noise = path.initial(white(4000, 2, seed=4))
+    noise = path.initial(white(1500, 2, seed=4))
     out = integrate(mixture.predictor(path, "v"), noise, steps=grid(path, 60), sampler=DPMSolver())
-    true, other = (mixture.sample(4000, generator=generator(k)) for k in (10, 11))
+    true, other = (mixture.sample(1500, generator=generator(k)) for k in (10, 11))
     assert energy_distance(out, true) < 2 * energy_distance(other, true) + 1e-3
 
 

@@ -154,6 +154,17 @@ def test_times_have_the_density_they_claim(name, path):
 
 
 @pytest.mark.parametrize("name", TIMES)
+@pytest.mark.parametrize("path", sorted(PATHS))
+def test_however_wide_times_are_inside_and_can_be_weighted(name, path):
+    """In single precision a logit of 17 is a time of 1, and a path has its own ends."""
+    times, path = Times(name, 0.0, 20.0), PATHS[path]()
+    tau = times.sample(512, path, generator())
+    assert 0 < float(tau.min()) < float(tau.max()) < 1
+    factor = importance(tau, path=path, parameterization="v", times=times, weighting="sigmoid")
+    assert factor.isfinite().all()
+
+
+@pytest.mark.parametrize("name", TIMES)
 def test_low_discrepancy_lowers_the_variance_of_the_mean_time(name):
     means = [float(Times(name).sample(16, LinearPath(), generator(k)).mean()) for k in range(200)]
     independent = float(Times(name).sample(4096, LinearPath(), generator()).var()) / 16

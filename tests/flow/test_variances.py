@@ -40,9 +40,8 @@ def white(parts, seed=0):
     )
     x = x - x.mean(0)
     root = torch.linalg.cholesky(x.T @ x / COUNT)
-    return (
-        torch.linalg.solve_triangular(root, x.T, upper=False).T.reshape(COUNT, parts, 3).unbind(1)
-    )
+    x = torch.linalg.solve_triangular(root, x.T, upper=False).T
+    return x.reshape(COUNT, parts, 3).unbind(1)
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@ r"""Which noise goes with which data: the optimal transport within a batch.
 
 Pairs drawn independently cross each other, so that the mean velocity bends. Of all ways to pair the
 noise and the data of a batch, the one with the least sum of squared distances crosses least:
-velocities are easier to learn and to integrate (Tong et al. 2024, arXiv:2302.00482, algorithm 3;
-Pooladian et al. 2023, arXiv:2304.14772, section 3).
+velocities are easier to learn and to integrate (Tong et al. 2024, arXiv:2302.00482, there
+called minibatch OT-CFM; Pooladian et al. 2023, arXiv:2304.14772, section 3).
 
 Where the data come with a condition (a forecast's initial state), pairing by distance alone makes
 the noise depend on the condition, which sampling does not know: the smaller the batch, the less,

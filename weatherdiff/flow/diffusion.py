@@ -134,9 +134,9 @@ class Churn:
     def step(self, velocity: Velocity, x: Tensor, tau: Tensor, tau_next: Tensor) -> Tensor:
         """Go back a little, then on."""
         path = predictor(velocity).path
-        log_ratio = -path.log_snr(tau) / 2
-        if self.low <= float(log_ratio[0].exp()) <= self.high:
-            back = path.tau_at(-2 * (log_ratio + math.log1p(self.gamma)))
+        log_ratio = -path.log_snr(tau[:1]) / 2
+        if self.low <= float(log_ratio.exp()) <= self.high:
+            back = path.tau_at(-2 * (log_ratio + math.log1p(self.gamma))).expand_as(tau)
             now, then = path.scales_at(tau, x), path.scales_at(back, x)
             kept = then.alpha / now.alpha
             added = torch.sqrt((then.sigma.square() - (kept * now.sigma).square()).clamp(min=0))

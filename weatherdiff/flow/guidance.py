@@ -7,12 +7,12 @@ the data expected at a state become
           p(y|x) \approx N(y; A\hat x_1, A V A^T + R)
 
 with an approximate covariance :math:`V` of the data given the state (Song et al. 2023,
-Pseudoinverse-guided diffusion models, ICLR, equations 6 to 8). Three choices of it:
+Pseudoinverse-guided diffusion models for inverse problems, ICLR). Three choices of it:
 
 - :class:`ExactCovariance`: :math:`V = \frac{\sigma^2}{\alpha}\frac{\partial\hat x_1}{\partial x}`,
-  which is exact (Boys et al. 2024, arXiv:2310.06721, equation 11). The correction is then the
-  Kalman filter's update, and on a Gaussian field samples have the Kalman mean and covariance.
-  One backward pass for each observation.
+  which is exact, Tweedie's formula of second order (Boys et al. 2024, arXiv:2310.06721). The
+  correction is then the Kalman filter's update, and on a Gaussian field samples have the Kalman
+  mean and covariance. One backward pass for each observation.
 - :class:`IsotropicCovariance`: :math:`V = \frac{\sigma^2}{\alpha^2+\sigma^2} I`, that of unit
   white data, with the gradient through the network. One backward pass.
 - :class:`NoGradient`: the same V, and the network taken for constant but for what V says. No

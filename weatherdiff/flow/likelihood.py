@@ -2,10 +2,10 @@ r"""The exact log density of a flow, by the instantaneous change of variables.
 
 .. math:: \log p(x_1) = \log N(x(0); 0, \sigma_0^2) - \int_0^1 \nabla\cdot v(x(\tau), \tau)\, d\tau
 
-along the trajectory that ends at the data (Chen et al. 2018, arXiv:1806.07366, equation 8; Song et
-al. 2021, arXiv:2011.13456, equation 39). The divergence is the exact trace of the Jacobian, one
+along the trajectory that ends at the data (Chen et al. 2018, arXiv:1806.07366, theorem 1; Song et
+al. 2021, arXiv:2011.13456, appendix D.2). The divergence is the exact trace of the Jacobian, one
 backward pass a dimension, or Hutchinson's estimate of it, one backward pass a probe (Grathwohl et
-al. 2019, arXiv:1810.01367, equation 8).
+al. 2019, arXiv:1810.01367, section 3.1).
 """
 
 import math

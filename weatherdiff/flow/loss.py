@@ -67,8 +67,8 @@ def denoising_loss(
     r"""Weighted mean squared error of what the network predicts, whatever that is.
 
     Noise prediction is Ho et al. (2020), arXiv:2006.11239, equation 14; v is Salimans & Ho (2022),
-    arXiv:2202.00512, appendix D; v on EDM's path is Karras et al. (2022), arXiv:2206.00364,
-    equation 8.
+    arXiv:2202.00512, section 4 ("SNR+1 weighting"); v on EDM's path is Karras et al. (2022),
+    arXiv:2206.00364, equation 8.
 
     Parameters
     ----------

@@ -5,8 +5,8 @@ r"""Gaussian probability paths between noise and data.
 so that :math:`x_\tau` is noise at :math:`\tau = 0` and data at :math:`\tau = 1`. Conditioned on the
 pair, it moves with velocity :math:`\dot\alpha_\tau x_1 + \dot\sigma_\tau x_0`; the expectation of
 that velocity given :math:`x_\tau` alone transports the noise distribution to that of the data
-(Lipman et al. 2023, theorem 2). A path is its two scales; the papers that count time from data to
-noise have :math:`t = 1 - \tau`.
+(Lipman et al. 2023, arXiv:2210.02747, theorem 1). A path is its two scales; the papers that count
+time from data to noise have :math:`t = 1 - \tau`.
 """
 
 import math

@@ -176,8 +176,8 @@ def _regional(latitude: Tensor, longitude: Tensor, power: Tensor) -> Colour:
 def _legendre(degrees: int, sine: Tensor) -> Tensor:
     """Associated Legendre functions, orthonormal on the sphere, (degree, order, lat).
 
-    By recursion over the degree (Holmes & Featherstone 2002, doi:10.1007/s00190-002-0216-2,
-    equations 11 to 13, with another normalisation).
+    By the standard forward column recursion over the degree (Holmes & Featherstone 2002,
+    doi:10.1007/s00190-002-0216-2), with another normalisation.
     """
     out = torch.zeros(degrees + 1, degrees + 1, len(sine), dtype=torch.float64)
     cosine = torch.sqrt(1 - sine.square())

@@ -16,6 +16,7 @@ from weatherdiff.flow.path import GaussianPath
 __all__ = ["TIMES", "Times", "lattice", "logit_normal_tau", "stratified"]
 
 TINY = 1e-9  # quantiles keep so far from 0 and 1
+TIP = 1e-7  # and times, in single precision
 
 TIMES = ("uniform", "low_discrepancy", "logit_normal", "log_normal")
 """Names of the distributions; see :class:`Times`."""
@@ -57,8 +58,8 @@ def logit_normal_tau(
 
     References
     ----------
-    Esser et al. (2024), arXiv:2403.03206, section 3.1; stratification: Kingma et al. (2021),
-    arXiv:2107.00630, appendix I.1.
+    Esser et al. (2024), arXiv:2403.03206, section 3.1. The strata have an offset each, where the
+    sampler of Kingma et al. (2021), arXiv:2107.00630, appendix I.1, has one: :func:`lattice`.
     """
     return torch.sigmoid(mean + std * _normal(stratified(batch, generator)))
 
@@ -92,13 +93,14 @@ class Times:
     ) -> Float[Tensor, " batch"]:
         """Draw times in the open unit interval."""
         if self.name == "logit_normal":
-            return logit_normal_tau(batch, mean=self.mean, std=self.std, generator=generator)
+            tau = logit_normal_tau(batch, mean=self.mean, std=self.std, generator=generator)
+            return tau.clamp(TIP, 1 - TIP)
         draw = lattice if self.name == "low_discrepancy" else stratified
         quantile = draw(batch, generator)
         if self.name == "log_normal":
             # In double precision: a path of large sigma has its data in the last digits of tau.
             log_ratio = self.mean - self.std * _normal(quantile).double()
-            return path.tau_at(-2 * log_ratio).float().clamp(max=1 - 1e-7)
+            return path.tau_at(-2 * log_ratio).float().clamp(TIP, 1 - TIP)
         return quantile.clamp(1e-5, 1 - 1e-5)
 
     def density(self, tau: Tensor, path: GaussianPath) -> Tensor:

@@ -99,7 +99,7 @@ def variational_loss(
 
     References
     ----------
-    Sohl-Dickstein et al. (2015), arXiv:1503.03585, equation 14; Ho et al. (2020), equation 8.
+    Sohl-Dickstein et al. (2015), arXiv:1503.03585, section 2.4; Ho et al. (2020), equation 8.
     """
     number = steps_from_data(tau, steps)
     later, sooner = 1 - number / steps, 1 - (number - 1) / steps

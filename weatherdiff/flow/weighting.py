@@ -4,9 +4,9 @@ Whatever the network predicts, and at whatever times it is trained, its mean squ
 
 .. math:: L = \frac12 \int w(\lambda)\, E\lVert \hat x_0 - x_0 \rVert^2 \, d\lambda
 
-(Kingma & Gao 2023, arXiv:2303.00848, equation 7): an error of the noise at each
+(Kingma & Gao 2023, arXiv:2303.00848, section 3.2): an error of the noise at each
 :math:`\lambda = \log\alpha^2/\sigma^2`, with a weight that :func:`implied_weight` gives. With
-:math:`w = 1` it is the variational bound (Kingma et al. 2021, arXiv:2107.00630, equation 11). Two
+:math:`w = 1` it is the variational bound (Kingma et al. 2021, arXiv:2107.00630, equation 17). Two
 objectives of the same :math:`w` have the same minimum and differ in the variance of their gradient.
 """
 
@@ -35,7 +35,7 @@ WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {
     ),
 }
 """Weights of the noise error as functions of the log SNR: Kingma & Gao (2023), table 1 and (for
-``sigmoid``) section 5.1; ``min_snr`` is Hang et al. (2023), arXiv:2303.09556, with gamma = 5 on the
+``sigmoid``) section 5; ``min_snr`` is Hang et al. (2023), arXiv:2303.09556, with gamma = 5 on the
 cosine path; ``edm`` for data of unit variance."""
 
 

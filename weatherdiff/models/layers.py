@@ -55,7 +55,7 @@ class ResidualBlock(nn.Module):
 
     References
     ----------
-    Perez et al. (2018), FiLM, arXiv:1709.07871, equation 1 (scale and shift).
+    Perez et al. (2018), FiLM, arXiv:1709.07871, equation 2 (scale and shift).
     """
 
     def __init__(self, channels: int, embedding: int, *, periodic: bool, dropout: float) -> None:
