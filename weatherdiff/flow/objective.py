@@ -7,6 +7,7 @@ what training minimises, what sampling integrates, and what a model's folder rec
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from jaxtyping import Float
@@ -124,7 +125,7 @@ class Objective:
             raise ValueError("only the variational loss teaches a variance; fix it, or set loss")
         self.require(self.schedule)
 
-    @property
+    @cached_property
     def gaussian_path(self) -> GaussianPath:
         """The path itself."""
         return PATHS[self.path]()
