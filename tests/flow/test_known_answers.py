@@ -257,18 +257,30 @@ def crps(members, observation):
     return first - (rank[:, None] * ordered).sum(0) / (len(members) * (len(members) - 1))
 
 
-@pytest.mark.parametrize("name", NAMES)
+STOCHASTIC = {
+    "ancestral": ("v", lambda draw: DDIM(1.0, draw), 200),
+    "half": ("noise", lambda draw: DDIM(0.5, draw), 120),
+    "churn": ("data", lambda draw: Churn(draw, Heun(), gamma=0.3), 40),
+}
+
+
 @pytest.mark.parametrize(
-    ("kind", "make", "steps"),
-    [
-        ("v", lambda draw: DDIM(1.0, draw), 200),
-        ("noise", lambda draw: DDIM(0.5, draw), 120),
-        ("data", lambda draw: Churn(draw, Heun(), gamma=0.3), 40),
-    ],
-    ids=["ancestral", "half", "churn"],
+    ("sampler", "name"),
+    [("ancestral", "ddpm"), ("half", "linear"), ("half", "cosine"), ("churn", "edm")],
 )
-def test_stochastic_samplers_give_the_gaussian_on_any_path(name, kind, make, steps, field):
-    path, source = PATHS[name](), generator(9)
+def test_stochastic_samplers_give_the_gaussian_on_any_path(sampler, name, field):
+    gives_the_gaussian_and_its_crps(sampler, name, field)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("sampler", sorted(STOCHASTIC))
+def test_every_stochastic_sampler_on_every_path(sampler, name, field):
+    gives_the_gaussian_and_its_crps(sampler, name, field)
+
+
+def gives_the_gaussian_and_its_crps(sampler, name, field):
+    (kind, make, steps), path, source = STOCHASTIC[sampler], PATHS[name](), generator(9)
 
     def draw(x):
         return torch.randn(x.shape, generator=source, dtype=x.dtype)

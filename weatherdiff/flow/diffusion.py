@@ -90,7 +90,7 @@ class DPMSolver:
     def step(self, velocity: Velocity, x: Tensor, tau: Tensor, tau_next: Tensor) -> Tensor:
         """Extrapolate the data linearly in the logarithm of the signal-to-noise ratio."""
         model = predictor(velocity)
-        data = model.predict(x, tau).data
+        data = model.to(x, tau, "data")
         now, then = model.path.scales_at(tau, x), model.path.scales_at(tau_next, x)
         decay = now.alpha * then.sigma / (then.alpha * now.sigma)  # exp(-h)
         width = -decay.log()

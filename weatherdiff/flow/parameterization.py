@@ -92,19 +92,28 @@ def separate(
     value: Tensor, x: Tensor, tau: Float[Tensor, " batch"], *, path: GaussianPath, source: str
 ) -> Prediction:
     """Give both ends of the path from a prediction; see the module for what the ends of time do."""
-    scales = path.scales(tau)
+    bx, bp, ax, ap = (expand_as(c, x) for c in _solved(source, path.scales(tau)))
+    # A prediction of one end is that end.
+    return Prediction(
+        value if source == "data" else bx * x + bp * value,
+        value if source == "noise" else ax * x + ap * value,
+    )
+
+
+def _solved(source: str, scales: Scales) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Coefficients of state and prediction in the data, and of both in the noise."""
     alpha, sigma, *_ = scales
-    if source == "score":
-        value, source = -expand_as(sigma, x) * value, "noise"
-    a, b = PARAMETERIZATIONS[source](scales)
+    unit = -sigma if source == "score" else torch.ones_like(sigma)  # of noise, in a score
+    a, b = PARAMETERIZATIONS["noise" if source == "score" else source](scales)
     determinant = alpha * b - sigma * a
     bx, bp, ax, ap = (_finite(c / determinant) for c in (b, -sigma, -a, alpha))
     bx, bp = torch.where(sigma == 0, 1 / alpha, bx), torch.where(sigma == 0, 0, bp)
     ax, ap = torch.where(alpha == 0, 1 / sigma, ax), torch.where(alpha == 0, 0, ap)
-    bx, bp, ax, ap = (expand_as(c, x) for c in (bx, bp, ax, ap))
-    data, noise = bx * x + bp * value, ax * x + ap * value
-    # A prediction of one end is that end, and the division would only lose digits.
-    return Prediction(value if source == "data" else data, value if source == "noise" else noise)
+    if source == "data":
+        bx, bp = torch.zeros_like(bx), unit
+    elif source in ("noise", "score"):
+        ax, ap = torch.zeros_like(ax), torch.ones_like(ap)
+    return bx, unit * bp, ax, unit * ap
 
 
 def convert(
@@ -144,8 +153,10 @@ def convert(
     """
     if source == target:
         return value
-    ends = separate(value, x, tau, path=path, source=source)
-    return combine(ends, tau, path=path, target=target)
+    scales = path.scales(tau)
+    bx, bp, ax, ap = _solved(source, scales)
+    a, b = (_finite(c) for c in PARAMETERIZATIONS[target](scales))
+    return expand_as(a * bx + b * ax, x) * x + expand_as(a * bp + b * ap, x) * value
 
 
 @dataclass(frozen=True)

@@ -180,19 +180,22 @@ class VariancePreserving(GaussianPath):
     beta_max: float = 0.02
 
     @cached_property
-    def _coefficients(self) -> tuple[list[float], list[float]]:
-        """Of -log(alpha squared) = t p(t) and of its derivative, in powers of t."""
+    def _coefficients(self) -> list[tuple[float, float]]:
+        """Of -log(alpha squared) = t p(t) and of its derivative, for each power of t."""
         betas = np.linspace(self.beta_min, self.beta_max, self.steps)
         t = np.arange(1, self.steps + 1) / self.steps
         rate = -np.cumsum(np.log1p(-betas)) / t
         fitted = np.polynomial.Polynomial.fit(t, rate, min(8, self.steps - 1)).convert()
         whole = fitted * np.polynomial.Polynomial([0, 1])
-        return whole.coef.tolist(), whole.deriv().coef.tolist()
+        return [*zip(whole.coef.tolist(), [*whole.deriv().coef.tolist(), 0.0], strict=True)]
 
     def scales(self, tau: Tensor) -> Scales:
         """From the integral of beta and its derivative."""
         t = 1 - tau
-        integral, beta = (_polynomial(c, t) for c in self._coefficients)
+        coefficients = t.new_tensor(self._coefficients)
+        powers = t[..., None] ** torch.arange(len(coefficients), device=t.device)
+        # Not a matrix product: the network's lower precision would reach it.
+        integral, beta = (powers[..., None] * coefficients).sum(-2).unbind(-1)
         alpha, sigma = torch.exp(-integral / 2), torch.sqrt(-torch.expm1(-integral))
         return Scales(alpha, sigma, alpha * beta / 2, -alpha.square() * beta / (2 * sigma))
 
@@ -260,14 +263,6 @@ class VarianceExploding(GaussianPath):
     def tau_at(self, log_snr: Tensor) -> Tensor:
         """Invert the log SNR in closed form."""
         return (1 - torch.exp(-log_snr / 2) / self.sigma_max).clamp(min=0)
-
-
-def _polynomial(coefficients: list[float], t: Tensor) -> Tensor:
-    """Horner's rule."""
-    out = torch.zeros_like(t)
-    for coefficient in reversed(coefficients):
-        out = out * t + coefficient
-    return out
 
 
 PATHS: dict[str, type[GaussianPath]] = {

@@ -88,8 +88,7 @@ def correlate_frames(
     correlation : float
         Between neighbouring frames, in [0, 1); it falls geometrically with their distance.
     """
-    frames = noise.shape[-4]
-    lag = torch.arange(frames, dtype=torch.float64)
+    lag = torch.arange(noise.shape[-4], dtype=torch.float64)
     covariance = correlation ** (lag[:, None] - lag).abs()
     factor = torch.linalg.cholesky(covariance).to(noise)
     return torch.einsum("st,...tcyx->...scyx", factor, noise)
