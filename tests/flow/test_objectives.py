@@ -257,7 +257,7 @@ def test_the_bound_of_a_thousand_steps_is_tight(field, path):
 
 def test_either_fixed_variance_bounds(field):
     for variance in (0.0, 1.0):
-        terms, exact = bound(field, VariancePreserving(), 20, variance)
+        terms, exact = bound(field, VariancePreserving(), 5, variance)
         assert float(terms.total) > exact
 
 
@@ -398,7 +398,15 @@ def sampled(model, steps=60):
     return out[0], root.T @ root
 
 
-@pytest.mark.parametrize("path", sorted(PATHS))
+@pytest.mark.parametrize(
+    "path",
+    [
+        "linear",
+        "edm",
+        pytest.param("cosine", marks=pytest.mark.deep),
+        pytest.param("ddpm", marks=pytest.mark.deep),
+    ],
+)
 def test_exact_covariance_guidance_gives_the_kalman_mean_and_covariance(path, field):
     model = guided(field.predictor(PATHS[path](), "v"), observed())
     mean, covariance = sampled(model)
