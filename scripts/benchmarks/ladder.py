@@ -46,6 +46,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import xarray as xr
 
 from weatherdiff import flow, workflow
 from weatherdiff.config import Config, load_config
@@ -53,6 +54,8 @@ from weatherdiff.data.loader import Batch, WindowDataset
 from weatherdiff.data.prepare import parse_step
 from weatherdiff.data.simulator import BetaPlaneChannel
 from weatherdiff.data.windows import Period, WindowSpec, find_windows
+from weatherdiff.evaluation import crps_ensemble, energy_score
+from weatherdiff.evaluation.scores import ensemble_variance, squared_error_of_mean
 from weatherdiff.flow import RUNGS, Objective, Schedule, keyed_generator
 from weatherdiff.flow import coupling as flow_coupling
 from weatherdiff.flow import variational as flow_variational
@@ -426,35 +429,26 @@ def linear_inverse_model(
 
 def scores(members: Array, windows: Batch) -> dict[str, float]:
     """All scores of an ensemble (number, window, frame, channel, lat, lon)."""
-    truth = windows.target.double().numpy()
-    weights = windows.weights.double().numpy()
-    count = len(members)
-    valid = weights > 0
-    members = members * valid
-    first = np.abs(members - truth).mean(axis=0)
-    rank = 2 * np.arange(1, count + 1) - count - 1
-    second = np.tensordot(rank, np.sort(members, axis=0), axes=1) / (count * (count - 1))
-    crps = np.average(first - second, weights=weights)
-    share = weights / weights.sum(axis=(2, 3, 4), keepdims=True)
+    fields = ("window", "frame", "channel", "latitude", "longitude")
+    forecast = xr.DataArray(members, dims=("number", *fields))
+    observation = xr.DataArray(windows.target.double().numpy(), dims=fields)
+    weights = xr.DataArray(windows.weights.double().numpy(), dims=fields)
+    one = weights[0, 0]  # cells without data are the same in all frames
+    energy = energy_score(
+        forecast, observation, over=one.dims, weights=one / one.sum(), estimator="fair"
+    )
+    error = squared_error_of_mean(forecast, observation).weighted(weights).mean()
+    variance = ensemble_variance(forecast).weighted(weights).mean()
 
-    def distance(difference: Array) -> Array:
-        return np.sqrt((share * difference**2).sum(axis=(-3, -2, -1)))
-
-    pairs = [(i, j) for i in range(count) for j in range(i)]
-    between = np.mean([distance(members[i] - members[j]) for i, j in pairs], axis=0)
-    energy = np.mean([distance(m - truth) for m in members], axis=0) - between / 2
-    error = np.average((members.mean(axis=0) - truth) ** 2, weights=weights)
-    variance = np.average(members.var(axis=0, ddof=1), weights=weights)
-
-    def power(fields: Array) -> Array:
-        spectrum = np.abs(np.fft.rfft(fields)) ** 2
+    def power(values: xr.DataArray) -> Array:
+        spectrum = np.abs(np.fft.rfft(values.where(one > 0, 0))) ** 2
         return spectrum.mean(axis=(*range(spectrum.ndim - 3), -2))[:, 1:]
 
-    ratio = power(members) / power(truth)
+    ratio = power(forecast) / power(observation)
     return {
-        "crps": float(crps),
+        "crps": float(crps_ensemble(forecast, observation).weighted(weights).mean()),
         "energy_score": float(energy.mean()),
-        "spread_skill_ratio": float(np.sqrt((count + 1) / count * variance / error)),
+        "spread_skill_ratio": float(np.sqrt((len(members) + 1) / len(members) * variance / error)),
         "spectrum_error": float(np.abs(np.log10(ratio)).mean()),
     }
 
