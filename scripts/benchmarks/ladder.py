@@ -10,7 +10,8 @@ training period, on the test period, weighted with cell areas: fair CRPS (Ferro 
 doi:10.1002/qj.2270), fair energy score of all variables and cells of a lead divided by the root of
 their number (Gneiting & Raftery 2007, doi:10.1198/016214506000001437), spread-skill ratio with the
 factor :math:`\sqrt{(M+1)/M}`, and the mean absolute :math:`\log_{10}` of the ratio of the members'
-zonal power to the truth's over all wavenumbers but 0 (masked cells are 0 in both). Bits per
+zonal power to the truth's over the wavenumbers from 1 that hold a millionth of it or more (masked
+cells are 0 in both). Bits per
 dimension are exact but for Hutchinson's trace with one probe, of data at a noise-to-data ratio of
 0.01; beside them, where the rung has one, stands the variational bound.
 
@@ -459,7 +460,9 @@ def scores(members: Array, windows: Batch) -> dict[str, float]:
         spectrum = np.abs(np.fft.rfft(values.where(one > 0, 0))) ** 2
         return spectrum.mean(axis=(*range(spectrum.ndim - 3), -2))[:, 1:]
 
-    ratio = power(forecast) / power(observation)
+    truth = power(observation)
+    resolved = truth > 1e-6 * truth.sum(axis=-1, keepdims=True)  # the simulator truncates
+    ratio = (power(forecast) / truth)[resolved]
     return {
         "crps": float(crps_ensemble(forecast, observation).weighted(weights).mean()),
         "energy_score": float(energy.mean()),
