@@ -187,8 +187,10 @@ def schedule_of(objective: Objective, evaluations: int) -> Schedule:
     schedule = objective.schedule
     if schedule.sampler != "heun":
         return replace(schedule, steps=evaluations)
-    if evaluations == 2:  # two steps of Euler's method beat one of Heun's, which is Euler's
-        return replace(schedule, sampler="euler", steps=2)
+    # Two steps of Euler's method beat one of Heun's, which is Euler's; and few steps of Karras's
+    # grid go too far for Heun's correction.
+    if evaluations == 2 or (schedule.grid == "karras" and evaluations < 8):
+        return replace(schedule, sampler="euler", steps=evaluations)
     return replace(schedule, steps=(evaluations + 1) // 2)
 
 
