@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,90 +13,23 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from weatherdiff import schema
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.forcings import forcing_fields
-from weatherdiff.data.formats import load
 from weatherdiff.data.normalization import Normalizer
-from weatherdiff.data.windows import WindowSpec, parse_time, seconds, to_datetime
-from weatherdiff.errors import ConfigError, InputError, MissingInputError, UnitsError
-from weatherdiff.flow import (
-    NoiseStream,
-    Objective,
-    Predictor,
-    Schedule,
-    guided_by_history,
-    keyed_noise,
-)
+from weatherdiff.data.windows import WindowSpec, parse_time
+from weatherdiff.errors import ConfigError, InputError
+from weatherdiff.flow import Objective, Schedule
+from weatherdiff.forecasting.block import BlockSampler
+from weatherdiff.forecasting.frames import forecast_dataset
+from weatherdiff.forecasting.initial_state import read_history
+from weatherdiff.forecasting.sampling import Sampling
 from weatherdiff.grid import Grid
-from weatherdiff.models import Condition, VideoDenoiser
-from weatherdiff.models.arithmetic import bfloat16_is_fast
+from weatherdiff.models import VideoDenoiser
 from weatherdiff.models.folder import load_model, save_model
 
 __all__ = ["Forecaster", "Sampling"]
 
 Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How members are drawn.
-
-    Parameters
-    ----------
-    sampler, steps, grid : str, int, str, optional
-        As in :class:`weatherdiff.flow.Schedule`; the model's own by default.
-    member_block : int
-        Members in one call of the network. Convolutions of different batch sizes differ in the
-        last bits, so a forecast is bit-identical for a fixed block; the last one is filled up.
-    precision : {"auto", "bf16", "fp32"}
-        Of the network's arithmetic; ``"auto"`` takes bf16 where the device computes in it.
-    noise : mapping, optional
-        Factors on the initial noise of some channels, by label, at the first and the last frame
-        of a block (linear between): a wider start gives a wider ensemble. They multiply what the
-        model's own calibration found.
-    guidance : float
-        How far the history is believed: 1 as it was trained, 0 not at all, which gives samples of
-        the climate. Other values than 1 need a model that was trained with dropped histories.
-    """
-
-    sampler: str | None = None
-    steps: int | None = None
-    member_block: int = 10
-    precision: str = "auto"
-    noise: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    grid: str | None = None
-    guidance: float = 1.0
-
-    def __post_init__(self) -> None:
-        self.schedule(Schedule())
-        if self.precision not in ("auto", "bf16", "fp32"):
-            raise ConfigError(f"Unknown precision {self.precision!r}; known: auto, bf16, fp32.")
-        if self.member_block < 1:
-            raise ConfigError("The member block must be at least 1.")
-        if any(min(ends) <= 0 for ends in self.noise.values()):
-            raise ConfigError(f"Factors on the noise must be positive, found {dict(self.noise)}.")
-
-    @property
-    def arithmetic(self) -> str:
-        """``"bf16"`` or ``"fp32"``."""
-        if self.precision == "auto":
-            return "bf16" if bfloat16_is_fast() else "fp32"
-        return self.precision
-
-    def schedule(self, default: Schedule) -> Schedule:
-        """Fill in what was left open.
-
-        Raises
-        ------
-        ConfigError
-            A sampler or grid that is not known, or less than one step.
-        """
-        wanted = {"sampler": self.sampler, "steps": self.steps, "grid": self.grid}
-        try:
-            return replace(default, **{k: v for k, v in wanted.items() if v is not None})  # type: ignore[arg-type]
-        except ValueError as error:
-            raise ConfigError(f"Sampling: {error}.") from None
 
 
 @dataclass(frozen=True)
@@ -366,55 +299,10 @@ class Forecaster:
         (history, channel, latitude, longitude)
             Normalised; NaN where the model has no data.
         """
-        self.grid.require_same(Grid.from_dataset(ds))
-        if "time" not in ds.coords or ds["time"].dtype.kind != "M":
-            raise InputError("The data have no standard time coordinate; use open_fields.")
-        times = seconds(ds["time"].values)
-        wanted = init + self.spec.offsets[: self.spec.history]
-        where = np.searchsorted(times, wanted).clip(max=len(times) - 1)
-        absent = wanted[times[where] != wanted]
-        if len(absent):
-            first, last = to_datetime(times[[0, -1]]).astype("datetime64[m]")
-            raise MissingInputError(
-                f"A forecast from {_iso(init)} needs the frame of {_iso(absent[0])}, which is not "
-                f"in the data ({first} to {last}, {len(times)} times)."
-            )
-        # A slice reaches through dask to the file; for a list of positions all of a chunk is read.
-        steps = np.unique(np.diff(where))
-        even = slice(where[0], where[-1] + 1, steps[0] if len(steps) else None)
-        frames = load(ds[self._present(ds)].isel(time=even if len(steps) < 2 else where))
-        schema.validate(frames)
-        self._require_units(frames)
-        stacked = self.channels.stack(frames)
-        fields = np.where(self.mask, stacked.to_numpy(), np.nan)
-        missing = ~np.isfinite(fields) & self.mask
-        if missing.any() and not (self.fill and not np.isinf(fields).any()):
-            t, c = np.argwhere(missing.any(axis=(2, 3)))[0]
-            raise InputError(
-                f"The initial state has missing values: {self.channels.labels[c]} at "
-                f"{_iso(wanted[t])} in {missing[t, c].sum()} of {self.mask[c].sum()} cells. "
-                'Complete the data, or prepare and train with fill: "climatology".'
-            )
-        return self.normalizer.state(fields, wanted)
-
-    def _present(self, ds: xr.Dataset) -> list[str]:
-        absent = [name for name in self.channels.variables if name not in ds]
-        if absent:
-            raise InputError(
-                f"The model needs {', '.join(dict.fromkeys(absent))}; the data have "
-                f"{', '.join(map(str, ds.data_vars))}."
-            )
-        return list(dict.fromkeys(self.channels.variables))
-
-    def _require_units(self, frames: xr.Dataset) -> None:
-        """Refuse units other than the model's, which the schema knows of common variables alone."""
-        for name, values in frames.data_vars.items():
-            known = self.channels.attributes[str(name)]["units"]
-            if values.attrs["units"] != known:
-                raise UnitsError(
-                    f"{name} is in {values.attrs['units']!r}, the model was trained in {known!r}; "
-                    "convert it."
-                )
+        return read_history(
+            ds, init, channels=self.channels, grid=self.grid, normalizer=self.normalizer,
+            spec=self.spec, mask=self.mask, fill=self.fill,
+        )  # fmt: skip
 
     def _blocks(
         self,
@@ -428,6 +316,10 @@ class Forecaster:
     ) -> Iterator[xr.Dataset]:
         """Run the loop of :meth:`rollout`; its inputs are checked."""
         spec, size = self.spec, sampling.member_block
+        sampler = BlockSampler(
+            self.network, self.objective, self.normalizer, self.mask, self.static,
+            self._noise_scale(sampling), sampling,
+        )  # fmt: skip
         groups = [range(a, a + size) for a in range(0, members, size)]
         # (number, history, channel, lat, lon), padded to whole member blocks
         past = np.broadcast_to(history, (len(groups) * size, *history.shape))
@@ -440,119 +332,22 @@ class Forecaster:
             new = np.empty((len(past), spec.frames, *history.shape[1:]), np.float32)
             for done, numbers in enumerate(groups, start=1):
                 rows = slice(numbers.start, numbers.stop)
-                key: dict[str, Any] = {
-                    "seed": seed, "init_time": init, "numbers": list(numbers), "block": block
-                }  # fmt: skip
-                noise, fresh = keyed_noise(new.shape[1:], **key), NoiseStream(**key)
-                new[rows] = self._sample(past[rows], forcings, noise, fresh, sampling)
+                new[rows] = sampler(
+                    past[rows], forcings, seed=seed, init_time=init, numbers=list(numbers),
+                    block=block,
+                )  # fmt: skip
                 if progress is not None:
                     progress(done, len(groups))
             keep = min(spec.frames, frames - block * spec.frames)
             yield self._dataset(new[:members, :keep], init, times[:keep])
             past = np.concatenate([past, new], axis=1)[:, -spec.history :]
 
-    def _sample(
-        self,
-        past: Array,
-        forcings: torch.Tensor,
-        noise: torch.Tensor,
-        fresh: NoiseStream,
-        sampling: Sampling,
-    ) -> Array:
-        """One call of the sampler; normalised in, normalised out, NaN where no data."""
-        count = len(past)
-        mask = torch.from_numpy(self.mask)
-        condition = Condition(
-            history=torch.from_numpy(np.nan_to_num(past)),
-            forcings=forcings.expand(count, *forcings.shape),
-            static=torch.from_numpy(self.static).expand(count, *self.static.shape),
-        )
-        scale = torch.from_numpy(self._noise_scale(sampling))[:, :, None, None]
-        device = next(self.network.parameters()).device
-        condition = Condition(*(x.to(device) for x in condition))
-        valid = mask.to(device)
-        objective = self.objective
-
-        def predictor(given: Condition) -> Predictor:
-            return objective.predictor(lambda x, tau: self.network(x, tau, given).float() * valid)
-
-        model = predictor(condition)
-        if sampling.guidance != 1:
-            without = condition._replace(history=torch.zeros_like(condition.history))
-            std = torch.from_numpy(self.normalizer.tendency_std).to(condition.history)
-            model = guided_by_history(
-                model,
-                predictor(without).network,
-                weight=sampling.guidance,
-                shift=condition.history[:, -1:] / std[..., None, None],
-            )
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, torch.bfloat16, enabled=sampling.arithmetic == "bf16"),
-        ):
-            tendency = objective.sample(
-                model,
-                (objective.colour(noise) * scale).to(device) * valid,
-                schedule=self.schedule(sampling),
-                fresh=lambda x: objective.colour(fresh(x)) * valid,
-            )
-        last = past[:, -1]
-        out = self.normalizer.add_tendency(tendency.cpu().numpy(), np.nan_to_num(last))
-        return np.where(self.mask, out, np.float32(np.nan))
-
     def _noise_scale(self, sampling: Sampling) -> Array:
-        unknown = [label for label in sampling.noise if label not in self.channels.labels]
-        if unknown:
-            raise ConfigError(
-                f"There is no channel {unknown[0]!r} to widen the noise of; the model has "
-                f"{', '.join(self.channels.labels)}."
-            )
-        ends = [sampling.noise.get(label, (1.0, 1.0)) for label in self.channels.labels]
-        first, last = np.array(ends).T
-        factors = np.linspace(first, last, self.spec.frames)
+        factors = sampling.noise_factors(self.channels.labels, self.spec.frames)
         return (self.noise_scale * factors).astype(np.float32)
 
     def _dataset(self, state: Array, init: int, times: npt.NDArray[np.int64]) -> xr.Dataset:
         fields = self.normalizer.fields(state, times)
-        init_time = to_datetime([init])
-        lead_time = (times - init).astype("timedelta64[s]").astype("timedelta64[ns]")
-        array = xr.DataArray(
-            fields.swapaxes(0, 1)[None],
-            dims=("init_time", "lead_time", "number", "channel", "latitude", "longitude"),
-            coords={
-                "init_time": ("init_time", init_time, schema_attrs("init_time")),
-                "lead_time": ("lead_time", lead_time, schema_attrs("lead_time")),
-                "number": ("number", np.arange(len(state)), schema_attrs("number")),
-                "latitude": ("latitude", self.grid.latitude, schema_attrs("latitude")),
-                "longitude": ("longitude", self.grid.longitude, schema_attrs("longitude")),
-                "valid_time": (
-                    ("init_time", "lead_time"),
-                    to_datetime(times)[None],
-                    schema_attrs("valid_time"),
-                ),
-            },
+        return forecast_dataset(
+            fields, init=init, times=times, channels=self.channels, grid=self.grid
         )
-        ds = self.channels.unstack(array)
-        if "level" in ds.coords:
-            ds["level"].attrs = schema_attrs("level")
-        return ds
-
-
-def schema_attrs(name: str) -> dict[str, str]:
-    """CF attributes of a forecast coordinate."""
-    return dict(_COORDINATES[name])
-
-
-_COORDINATES = {
-    "init_time": {"standard_name": "forecast_reference_time", "long_name": "initial time"},
-    "lead_time": {"standard_name": "forecast_period", "long_name": "time since the initial time"},
-    "number": {"standard_name": "realization", "long_name": "ensemble member", "units": "1"},
-    "level": {"standard_name": "air_pressure", "units": "hPa", "positive": "down"},
-    "latitude": {"standard_name": "latitude", "units": "degrees_north"},
-    "longitude": {"standard_name": "longitude", "units": "degrees_east"},
-    "valid_time": {"standard_name": "time", "long_name": "time for which the forecast is valid"},
-}
-
-
-def _iso(time: int | np.int64) -> str:
-    return f"{np.datetime64(int(time), 's').astype('datetime64[m]')}Z"
