@@ -14,7 +14,9 @@ Pseudoinverse-guided diffusion models, ICLR, equations 6 to 8). Three choices of
   Kalman filter's update, and on a Gaussian field samples have the Kalman mean and covariance.
   One backward pass for each observation.
 - :class:`IsotropicCovariance`: :math:`V = \frac{\sigma^2}{\alpha^2+\sigma^2} I`, that of unit
-  white data, with the gradient through the network. One backward pass.
+  white data, with the gradient through the network. One backward pass. Near the noise, where the
+  gradient is multiplied by :math:`\sigma^2/\alpha`, a trained network's error in it would be too:
+  the step is cut to the change of what is observed that V stands for.
 - :class:`NoGradient`: the same V, and the network taken for constant but for what V says. No
   backward pass.
 
@@ -41,6 +43,9 @@ __all__ = [
     "guided",
     "guided_by_history",
 ]
+
+
+FIRST, LAST = 0.02, 0.999  # the times between which a correction is made
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,10 @@ def guided(
     """Sample from the posterior: a predictor to be integrated in the model's place.
 
     Where no noise or no data are left in the state, there is nothing to correct, or everything;
-    the scales are then those of a thousandth inside the path.
+    the scales are then those of a thousandth inside the path. Where there are hardly any data, the
+    correction is that of a fiftieth inside: what the network knows there of the covariance is
+    divided by the share of the data, and so are its errors. The first step of a sampler thus costs
+    two evaluations more.
 
     Parameters
     ----------
@@ -99,11 +107,16 @@ def guided(
     correct = ExactCovariance() if correction is None else correction
 
     def data(x: Tensor, tau: Tensor) -> Tensor:
-        def denoise(state: Tensor) -> Tensor:
-            return model.predict(state, tau).data
+        inside = tau.clamp(min=FIRST)
 
-        scales = model.path.scales(tau.clamp(1e-3, 1 - 1e-3))
-        return correct(denoise, x, scales, observed)
+        def denoise(state: Tensor) -> Tensor:
+            return model.predict(state, inside).data
+
+        scales = model.path.scales(inside.clamp(max=LAST))
+        corrected = correct(denoise, x, scales, observed)
+        if float(tau.min()) >= FIRST:
+            return corrected
+        return model.predict(x, tau).data + (corrected - denoise(x))
 
     return Predictor(data, model.path, "data")
 
@@ -141,7 +154,7 @@ class IsotropicCovariance:
     def __call__(
         self, denoise: Denoise, x: Tensor, scales: Scales, observed: Observations
     ) -> Tensor:
-        """One backward pass of the weighted innovation."""
+        """One backward pass of the weighted innovation; the step is cut where V is exceeded."""
         with torch.inference_mode(False), torch.enable_grad():
             state = x.clone().requires_grad_()
             data = denoise(state)
@@ -149,7 +162,11 @@ class IsotropicCovariance:
             _, cross = _isotropic(x, scales, observed)
             weighted = _solve(cross, seen.detach(), observed)
             (gradient,) = torch.autograd.grad((seen * weighted).sum(), state)
-        return data.detach() + expand_as(scales.sigma.square() / scales.alpha, x) * gradient
+        change = expand_as(scales.sigma.square() / scales.alpha, x) * gradient
+        wanted = torch.einsum("bi,bij,bj->b", weighted, cross, weighted)
+        given = (weighted * observed.operator(change)).sum(1)
+        share = torch.where(given > wanted, wanted / given, (given > 0).to(x))
+        return data.detach() + expand_as(share, x) * change
 
 
 @dataclass(frozen=True)
