@@ -159,6 +159,11 @@ class Forecast(_Section):
     guidance: float = 1.0
     """How far the history is believed: 1 as trained, 0 gives samples of the climate; other values
     than 1 need ``objective.history_dropout``."""
+    observations: str | None = None
+    """A table of sparse observations of the frames being forecast, CSV, NetCDF or Zarr, towards
+    which the members are guided; see :mod:`weatherdiff.forecasting.observations`."""
+    guidance_method: Literal["auto", "exact", "isotropic", "no_gradient"] = "auto"
+    """How they correct the network's expectation; see :class:`Sampling`."""
     member_block: Positive = 10
     """Members in one call of the network; results are bit-identical for a fixed block."""
     noise: dict[str, tuple[float, float]] = {}
@@ -167,6 +172,15 @@ class Forecast(_Section):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """As in ``training``; bit-identical results need the same arithmetic."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _has_what_the_method_is_for(self) -> Forecast:
+        if self.guidance_method != "auto" and self.observations is None:
+            raise ValueError(
+                f"guidance_method {self.guidance_method} is for observations; name their table in "
+                "forecast.observations"
+            )
+        return self
 
     @field_validator("init_times", mode="after")
     @classmethod

@@ -9,7 +9,15 @@ import numpy.typing as npt
 import torch
 
 from weatherdiff.data.normalization import Normalizer
-from weatherdiff.flow import NoiseStream, Objective, Predictor, guided_by_history, keyed_noise
+from weatherdiff.flow import (
+    NoiseStream,
+    Objective,
+    Predictor,
+    guided,
+    guided_by_history,
+    keyed_noise,
+)
+from weatherdiff.forecasting.assimilation import Assimilation, correction
 from weatherdiff.forecasting.sampling import Sampling
 from weatherdiff.models import Condition, VideoDenoiser
 
@@ -52,6 +60,7 @@ class BlockSampler:
         init_time: int,
         numbers: list[int],
         block: int,
+        observed: Assimilation | None = None,
     ) -> Array:
         """Give the members' frames.
 
@@ -62,6 +71,8 @@ class BlockSampler:
         forcings : (time, forcing, latitude, longitude)
         seed, init_time, numbers, block
             What the noise is keyed by; see :func:`weatherdiff.flow.keyed_noise`.
+        observed : Assimilation, optional
+            Observations of these frames, towards which they are guided.
 
         Returns
         -------
@@ -81,19 +92,22 @@ class BlockSampler:
         )
         condition = Condition(*(x.to(device) for x in condition))
         valid = torch.from_numpy(self.mask).to(device)
-        objective = self.objective
+        objective, last = self.objective, np.nan_to_num(past[:, -1])
+        model = self._model(condition, valid)
+        if observed is not None:
+            model = self._guided(model, observed, last, valid)
         bfloat16 = self.sampling.arithmetic == "bf16"
         with (
-            torch.inference_mode(),
+            # What a backward pass goes through must not be born in inference mode.
+            torch.inference_mode() if observed is None else torch.no_grad(),
             torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
         ):
             tendency = objective.sample(
-                self._model(condition, valid),
+                model,
                 (objective.colour(noise) * scale).to(device) * valid,
                 schedule=self.sampling.schedule(objective.schedule),
                 fresh=lambda x: objective.colour(fresh(x)) * valid,
             )
-        last = np.nan_to_num(past[:, -1])
         out = self.normalizer.add_tendency(tendency.cpu().numpy(), last)
         return np.where(self.mask, out, np.float32(np.nan))
 
@@ -115,4 +129,21 @@ class BlockSampler:
             predictor(without).network,
             weight=weight,
             shift=condition.history[:, -1:] / std[..., None, None],
+        )
+
+    def _guided(
+        self, model: Predictor, observed: Assimilation, last: Array, valid: torch.Tensor
+    ) -> Predictor:
+        """Correct the network's expectation towards observations."""
+
+        def masked(x: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
+            # Cells without data stay at zero, as they do without guidance.
+            return model.network(x * valid, tau)
+
+        size = len(self.noise_scale) * last[0].size
+        method = self.sampling.guidance_method
+        return guided(
+            Predictor(masked, model.path, model.parameterization),
+            observed.observed(last, valid.device),
+            correction(method, observations=len(observed), size=size),
         )

@@ -17,15 +17,18 @@ from weatherdiff.data.channels import Channels
 from weatherdiff.data.forcings import forcing_fields
 from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.windows import WindowSpec, parse_time
-from weatherdiff.errors import ConfigError, InputError
+from weatherdiff.errors import ConfigError
 from weatherdiff.flow import Objective, Schedule
+from weatherdiff.forecasting.assimilation import Assimilation, require_posterior
 from weatherdiff.forecasting.block import BlockSampler
+from weatherdiff.forecasting.folder import read_parts, write_parts
+from weatherdiff.forecasting.footprints import footprints
 from weatherdiff.forecasting.frames import forecast_dataset
 from weatherdiff.forecasting.initial_state import read_history
+from weatherdiff.forecasting.observations import LinearObservations, ObservationTable
 from weatherdiff.forecasting.sampling import Sampling
 from weatherdiff.grid import Grid
 from weatherdiff.models import VideoDenoiser
-from weatherdiff.models.folder import load_model, save_model
 
 __all__ = ["Forecaster", "Sampling"]
 
@@ -89,30 +92,7 @@ class Forecaster:
         InputError
             It is damaged, or newer than this weatherdiff.
         """
-        network, arrays, metadata = load_model(folder)
-        generative: dict[str, Any] = {}
-        try:
-            if metadata["version"] > 1:
-                generative = {
-                    "objective": Objective.from_dict(metadata["objective"]),
-                    "history_dropout": metadata["history_dropout"],
-                }
-            return cls(
-                network=network,
-                channels=Channels.from_dict(metadata["channels"]),
-                grid=Grid.from_dict(metadata["grid"]),
-                normalizer=Normalizer.from_dict(metadata["normalizer"], arrays),
-                spec=WindowSpec(**metadata["window"]),
-                forcings=tuple(metadata["forcings"]),
-                mask=arrays["mask"].astype(bool),
-                static=arrays["static"],
-                noise_scale=arrays["noise_scale"],
-                fill=metadata["fill"],
-                provenance=metadata["provenance"],
-                **generative,
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"The model in {folder} lacks a part: {error}.") from error
+        return cls(**read_parts(folder))
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write a model folder, visible only when whole.
@@ -122,32 +102,7 @@ class Forecaster:
         StorageError
             The folder exists, or cannot be written.
         """
-        save_model(
-            folder,
-            network=self.network,
-            arrays={
-                **self.normalizer.arrays(),
-                "mask": self.mask,
-                "static": self.static,
-                "noise_scale": self.noise_scale,
-            },
-            metadata={
-                "channels": self.channels.to_dict(),
-                "grid": self.grid.to_dict(),
-                "normalizer": self.normalizer.to_dict(),
-                "window": {
-                    "history": self.spec.history,
-                    "frames": self.spec.frames,
-                    "step": self.spec.step,
-                },
-                "forcings": list(self.forcings),
-                "fill": self.fill,
-                "objective": self.objective.to_dict(),
-                "history_dropout": self.history_dropout,
-                "provenance": dict(self.provenance),
-            },
-            overwrite=overwrite,
-        )
+        write_parts(self, folder, overwrite=overwrite)
 
     def forecast(
         self,
@@ -159,6 +114,7 @@ class Forecaster:
         seed: int = 0,
         sampling: Sampling | None = None,
         progress: Callable[[int, int], None] | None = None,
+        observations: ObservationTable | LinearObservations | None = None,
     ) -> xr.Dataset:
         """Forecast from one initial time; the ensemble is held in memory.
 
@@ -178,6 +134,12 @@ class Forecaster:
         sampling : Sampling, optional
         progress : callable, optional
             Called with (member blocks done, in all) of each block of frames.
+        observations : DataFrame, Dataset or LinearObservations, optional
+            Sparse observations of the frames being forecast, in physical units; see
+            :mod:`weatherdiff.forecasting.observations`. The members are then drawn from the
+            posterior given those of the block of frames that holds their time, from which the next
+            block goes on. Observations at no frame are left out, which is logged. Bounded variables
+            are observed in transformed space; see :mod:`weatherdiff.forecasting.assimilation`.
 
         Returns
         -------
@@ -189,14 +151,16 @@ class Forecaster:
         MissingInputError
             A frame of the history is not in ``ds``.
         InputError
-            Missing values in the initial state, another grid, other units, an absent variable.
+            Missing values in the initial state, another grid, other units, an absent variable;
+            an observation of something that the model has not, or outside its grid.
         ConfigError
-            A lead time or number of members that cannot be.
+            A lead time or number of members that cannot be, or observations with a model or
+            sampling that they cannot be combined with.
         """
         frames = self.frames_until(lead_time)
         blocks = self.rollout(
             ds, init_time=init_time, frames=frames, members=members, seed=seed,
-            sampling=sampling, progress=progress,
+            sampling=sampling, progress=progress, observations=observations,
         )  # fmt: skip
         return xr.concat(list(blocks), "lead_time", data_vars="minimal", join="exact")
 
@@ -206,10 +170,11 @@ class Forecaster:
         *,
         init_time: str | np.datetime64,
         frames: int,
-        members: int,
+        members: int | range,
         seed: int = 0,
         sampling: Sampling | None = None,
         progress: Callable[[int, int], None] | None = None,
+        observations: ObservationTable | LinearObservations | None = None,
     ) -> Iterator[xr.Dataset]:
         """Yield a forecast block of frames by block of frames, all members in lockstep.
 
@@ -218,15 +183,19 @@ class Forecaster:
         The input is read and checked at the call, before the first block is asked for.
 
         Parameters and errors are those of :meth:`forecast`, with ``frames`` the number of steps.
+        ``members`` may also be the range of the numbers of a part of the ensemble: one that starts
+        at a multiple of the member block is bit-identical to that part of the whole.
         """
-        if members < 1 or frames < 1:
+        numbers = range(members) if isinstance(members, int) else members
+        if len(numbers) < 1 or frames < 1:
             raise ConfigError(f"members ({members}) and frames ({frames}) must be at least 1.")
         sampling = sampling or Sampling()
         self._noise_scale(sampling)  # refuses what it does not know before anything is read
         self.schedule(sampling)
         init = parse_time(init_time)
+        observed = self._observed(observations, init, frames, sampling)
         history = self.initial_state(ds, init)
-        return self._blocks(history, init, frames, members, seed, sampling, progress)
+        return self._blocks(history, init, frames, numbers, seed, sampling, progress, observed)
 
     def layout(self, init_time: str | np.datetime64, members: int) -> xr.Dataset:
         """Give one frame as :meth:`rollout` would yield it, of zeros: its layout without the work.
@@ -309,10 +278,11 @@ class Forecaster:
         history: Array,
         init: int,
         frames: int,
-        members: int,
+        members: range,
         seed: int,
         sampling: Sampling,
         progress: Callable[[int, int], None] | None,
+        observed: list[Assimilation | None],
     ) -> Iterator[xr.Dataset]:
         """Run the loop of :meth:`rollout`; its inputs are checked."""
         spec, size = self.spec, sampling.member_block
@@ -320,10 +290,10 @@ class Forecaster:
             self.network, self.objective, self.normalizer, self.mask, self.static,
             self._noise_scale(sampling), sampling,
         )  # fmt: skip
-        groups = [range(a, a + size) for a in range(0, members, size)]
+        groups = [range(a, a + size) for a in range(members.start, members.stop, size)]
         # (number, history, channel, lat, lon), padded to whole member blocks
         past = np.broadcast_to(history, (len(groups) * size, *history.shape))
-        for block in range(-(-frames // spec.frames)):
+        for block, seen in enumerate(observed):
             start = init + block * spec.frames * spec.step
             times = start + spec.lead_times
             forcings = torch.from_numpy(
@@ -331,16 +301,36 @@ class Forecaster:
             )
             new = np.empty((len(past), spec.frames, *history.shape[1:]), np.float32)
             for done, numbers in enumerate(groups, start=1):
-                rows = slice(numbers.start, numbers.stop)
+                rows = slice(numbers.start - members.start, numbers.stop - members.start)
                 new[rows] = sampler(
                     past[rows], forcings, seed=seed, init_time=init, numbers=list(numbers),
-                    block=block,
+                    block=block, observed=seen,
                 )  # fmt: skip
                 if progress is not None:
                     progress(done, len(groups))
             keep = min(spec.frames, frames - block * spec.frames)
-            yield self._dataset(new[:members, :keep], init, times[:keep])
+            part = self._dataset(new[: len(members), :keep], init, times[:keep])
+            yield part.assign_coords(number=("number", np.array(members), part["number"].attrs))
             past = np.concatenate([past, new], axis=1)[:, -spec.history :]
+
+    def _observed(
+        self,
+        observations: ObservationTable | LinearObservations | None,
+        init: int,
+        frames: int,
+        sampling: Sampling,
+    ) -> list[Assimilation | None]:
+        """Give each block of frames the observations of its times."""
+        spec, blocks = self.spec, -(-frames // self.spec.frames)
+        if observations is None:
+            return [None] * blocks
+        require_posterior(self.objective, sampling)
+        seen = footprints(observations, channels=self.channels, grid=self.grid, mask=self.mask)
+        starts = init + spec.frames * spec.step * np.arange(blocks)
+        return [
+            None if part is None else Assimilation(part, start + spec.lead_times, self.normalizer)
+            for start, part in zip(starts, seen.by_block(init, spec, blocks), strict=True)
+        ]
 
     def _noise_scale(self, sampling: Sampling) -> Array:
         factors = sampling.noise_factors(self.channels.labels, self.spec.frames)

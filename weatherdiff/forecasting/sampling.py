@@ -12,7 +12,10 @@ from weatherdiff.errors import ConfigError
 from weatherdiff.flow import Schedule
 from weatherdiff.models.arithmetic import bfloat16_is_fast
 
-__all__ = ["Sampling"]
+__all__ = ["METHODS", "Sampling"]
+
+METHODS = ("auto", "exact", "isotropic", "no_gradient")
+"""Of guidance towards observations; see :class:`Sampling`."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Sampling:
     guidance : float
         How far the history is believed: 1 as it was trained, 0 not at all, which gives samples of
         the climate. Other values than 1 need a model that was trained with dropped histories.
+    guidance_method : {"auto", "exact", "isotropic", "no_gradient"}
+        How observations correct the network's expectation, from the exact covariance, with one
+        backward pass for each observation, to no backward pass at all; see
+        :mod:`weatherdiff.flow.guidance`. ``"auto"`` is exact for up to 16 observations in a block
+        of frames, and isotropic for more.
 
     Raises
     ------
@@ -49,11 +57,16 @@ class Sampling:
     noise: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     grid: str | None = None
     guidance: float = 1.0
+    guidance_method: str = "auto"
 
     def __post_init__(self) -> None:
         self.schedule(Schedule())
         if self.precision not in ("auto", "bf16", "fp32"):
             raise ConfigError(f"Unknown precision {self.precision!r}; known: auto, bf16, fp32.")
+        if self.guidance_method not in METHODS:
+            raise ConfigError(
+                f"Unknown guidance method {self.guidance_method!r}; known: {', '.join(METHODS)}."
+            )
         if self.member_block < 1:
             raise ConfigError("The member block must be at least 1.")
         if any(min(ends) <= 0 for ends in self.noise.values()):
