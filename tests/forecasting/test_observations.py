@@ -69,10 +69,15 @@ def test_a_table_that_cannot_be_is_refused(
         point_table(change(pd.read_csv(csv)))
 
 
-def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_table_is_refused(csv: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("")
-    with pytest.raises(InputError, match="is no table"):
+    with pytest.raises(InputError, match=r"x\.csv could not be opened or read: No columns"):
+        open_observations(path)
+    with pytest.raises(InputError, match=r"\*\.csv is 2 files; give one table"):
+        open_observations(tmp_path / "*.csv")
+    path.write_text("variable,value\nt,1\n")
+    with pytest.raises(InputError, match=r"x\.csv: The observations lack latitude"):
         open_observations(path)
 
 

@@ -29,7 +29,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from weatherdiff.data.formats import find_paths, load, open_raw
+from weatherdiff.data.formats import find_paths, load, open_raw, reading
 from weatherdiff.errors import DimensionError, InputError
 
 __all__ = ["LinearObservations", "ObservationTable", "open_observations", "point_table"]
@@ -118,14 +118,16 @@ def open_observations(path: str | os.PathLike[str]) -> pd.DataFrame:
     InputError
         It cannot be read, lacks a column, or has a row that cannot be.
     """
-    (found,) = find_paths(path)
-    if Path(found).suffix == ".csv":
-        try:
-            return point_table(pd.read_csv(found, dtype={"variable": str, "valid_time": str}))
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is no table: {error}.") from None
+    paths = find_paths(path)
+    if len(paths) > 1:
+        raise InputError(f"{path} is {len(paths)} files; give one table.")
+    if Path(paths[0]).suffix == ".csv":
+        with reading(paths[0]):
+            table = pd.read_csv(paths[0], dtype={"variable": str, "valid_time": str})
+    else:
+        table = load(open_raw(paths[0])[0])
     try:
-        return point_table(load(open_raw(found)[0]))
+        return point_table(table)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
