@@ -19,7 +19,8 @@
 
 # %% tags=["parameters"]
 config_path = "../configs/demo.yaml"
-overrides = ["output=../runs/demo"]
+rung = "flow_matching"  # or variational, noise_prediction, v_prediction, edm, flow_matching_ot
+overrides = ["output=../runs/demo" + f"_{rung}" * (rung != "flow_matching")]
 
 # %%
 # %matplotlib inline
@@ -33,6 +34,13 @@ from weatherdiff import workflow
 from weatherdiff.evaluation import open_scores, scorecard_table
 
 logging.getLogger("weatherdiff").setLevel(logging.ERROR)
+if rung != "flow_matching":  # each rung brings its own sampler
+    overrides = [
+        f"objective.rung={rung}",
+        "forecast.sampler=null",
+        "forecast.steps=null",
+        *overrides,
+    ]
 config = weatherdiff.load_config(config_path, overrides)
 print(workflow.check(config))
 
@@ -51,6 +59,8 @@ analysis
 # `run` prepares, trains, forecasts, evaluates and reports; what is there already is kept. The
 # method is flow matching: a network learns the velocity that carries noise to the next 24 hours of
 # weather, given the last frames. Each start from other noise ends in another possible weather.
+# With another `rung` in the first cell, the same network is trained by another method, from the
+# variational bound on, in a folder of its own.
 
 # %%
 table = workflow.run(config)

@@ -92,6 +92,8 @@ FORECAST_OPTIONS = (
     ("seed", "forecast.seed", int),
     ("sampler", "forecast.sampler", str),
     ("steps", "forecast.steps", int),
+    ("observations", "forecast.observations", str),
+    ("guidance-method", "forecast.guidance_method", str),
 )
 
 

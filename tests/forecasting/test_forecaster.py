@@ -239,6 +239,20 @@ def test_only_the_history_is_read(forecaster: Forecaster, small_analyses: xr.Dat
     )
 
 
+def test_a_part_of_the_ensemble_is_bitwise_that_part(
+    forecaster: Forecaster, small_analyses: xr.Dataset
+) -> None:
+    whole, part = (
+        next(
+            forecaster.rollout(
+                small_analyses, init_time=INIT, frames=3, members=members, seed=5, sampling=FP32
+            )
+        )
+        for members in (7, range(4, 7))
+    )
+    xr.testing.assert_identical(part, whole.isel(number=slice(4, 7)))
+
+
 # Values
 
 

@@ -6,7 +6,10 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "Forecaster": "weatherdiff.forecasting.forecaster",
+        "LinearObservations": "weatherdiff.forecasting.observations",
+        "Sampling": "weatherdiff.forecasting.sampling",
         "open_forecasts": "weatherdiff.forecasting.writer",
+        "open_observations": "weatherdiff.forecasting.observations",
         "write_forecast": "weatherdiff.forecasting.writer",
     },
 )

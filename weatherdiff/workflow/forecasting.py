@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 
 from weatherdiff.config import Config
+from weatherdiff.data.windows import seconds
 from weatherdiff.errors import ConfigError
 from weatherdiff.layout import LAYOUT
 from weatherdiff.progress import progress_bar
 from weatherdiff.staging import remove_leftovers
 from weatherdiff.workflow.fields import init_times_of, open_source
 from weatherdiff.workflow.record import (
+    digest,
     seconds_spent,
     set_threads,
     timed,
@@ -46,6 +49,7 @@ def forecast(config: Config, *, overwrite: bool = False) -> Path:
 
     sampling = Sampler(config)
     init_times = init_times_of(config, sampling.frames)
+    sampling.require_observed(init_times)
     config.forecasts.mkdir(parents=True, exist_ok=True)
     remove_leftovers(config.forecasts)
     due = []
@@ -90,6 +94,7 @@ def forecast_and_score(config: Config) -> xr.Dataset:
     sampling = Sampler(config)
     ds, options, period = sampling.analyses, config.evaluation, config.splits.training
     init_times = np.array(init_times_of(config, sampling.frames)).astype("datetime64[ns]")
+    sampling.require_observed(init_times)
     config.output.mkdir(parents=True, exist_ok=True)
     with timed(config, "forecast"), progress_bar("forecast", "initial times") as progress:
         matched = match_blocks(
@@ -115,7 +120,9 @@ class Sampler:
     """The model and how a configuration draws from it."""
 
     def __init__(self, config: Config) -> None:
+        from weatherdiff.forecasting.assimilation import require_posterior
         from weatherdiff.forecasting.forecaster import Forecaster, Sampling
+        from weatherdiff.forecasting.observations import open_observations
 
         set_threads(config)
         options = config.forecast
@@ -129,10 +136,18 @@ class Sampler:
             noise=options.noise,
             grid=options.grid,
             guidance=options.guidance,
+            guidance_method=options.guidance_method,
         )
         # Refuses what has no meaning for the model.
         made_by = asdict(self._forecaster.schedule(self._sampling))
         made_by["precision"] = self._sampling.arithmetic
+        self._observations: pd.DataFrame | None = None
+        if options.observations is not None:
+            require_posterior(self._forecaster.objective, self._sampling)
+            self._observations = open_observations(options.observations)
+            made_by["observations_sha256"] = digest(
+                self._observations.to_json(date_format="iso", double_precision=15)
+            )
         self.analyses = ds = open_source(config)
         self.frames = self._forecaster.frames_until(options.lead_time)
         self.attributes = {
@@ -144,6 +159,8 @@ class Sampler:
             LAYOUT: ds.attrs[LAYOUT],
             MADE_WITH: _forecast_settings(config, made_by),
         }
+        if options.observations is not None:
+            self.attributes["observations"] = options.observations
 
     @property
     def lead_times(self) -> npt.NDArray[np.timedelta64]:
@@ -161,7 +178,37 @@ class Sampler:
             members=self._options.members,
             seed=self._options.seed,
             sampling=self._sampling,
+            observations=self._observed(init_time),
         )
+
+    def require_observed(self, init_times: Iterable[np.datetime64]) -> None:
+        """Refuse observations of which no forecast can make use.
+
+        Raises
+        ------
+        ConfigError
+            There are some, and none is at a frame of a forecast.
+        """
+        if self._observations is None:
+            return
+        observed = [self._observed(init_time) is not None for init_time in init_times]
+        if not any(observed):
+            times = self._observations["valid_time"]
+            raise ConfigError(
+                f"forecast.observations: {self._options.observations} ({times.min()} to "
+                f"{times.max()}) has no observation at a frame of any of the forecasts."
+            )
+        logger.info("%d of %d forecasts have observations.", sum(observed), len(observed))
+
+    def _observed(self, init_time: np.datetime64) -> pd.DataFrame | None:
+        """Give the observations at the frames of a forecast, if there are any."""
+        if self._observations is None:
+            return None
+        spec = self._forecaster.spec
+        frames = -(-self.frames // spec.frames) * spec.frames  # of whole blocks
+        times = int(seconds([init_time])[0]) + spec.step * np.arange(1, frames + 1)
+        found = np.isin(seconds(self._observations["valid_time"].to_numpy()), times)
+        return self._observations[found] if found.any() else None
 
     def example(self, init_time: np.datetime64) -> xr.Dataset:
         """Give a block as :meth:`blocks` gives it, without drawing: for its layout alone."""
@@ -176,7 +223,12 @@ def _forecast_settings(config: Config, made_by: dict[str, Any]) -> str:
     options = config.forecast.model_dump(mode="json", exclude={"init_times", "every"})
     options |= made_by
     # As forecasts were described before there was a choice, so that those that are there stay.
-    for key, only in (("grid", "uniform"), ("guidance", 1.0)):
+    plain = {
+        "grid": "uniform", "guidance": 1.0, "observations": None, "guidance_method": "auto"
+    }  # fmt: skip
+    if options["observations"] is not None:
+        del plain["guidance_method"]
+    for key, only in plain.items():
         if options[key] == only:
             del options[key]
     return json.dumps({**options, "weights_sha256": model["weights_sha256"]}, sort_keys=True)

@@ -1,20 +1,14 @@
-"""The configuration of a run: one small YAML file, checked before anything starts."""
+"""The sections of a configuration, and what must hold between them."""
 
 from __future__ import annotations
 
-import difflib
-import os
-import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from weatherdiff.errors import ConfigError, MissingInputError
-
-__all__ = ["Config", "load_config"]
+__all__ = ["Config", "Evaluation"]
 
 Positive = Annotated[int, Field(ge=1)]
 Span = tuple[str, str]
@@ -169,6 +163,11 @@ class Forecast(_Section):
     guidance: float = 1.0
     """How far the history is believed: 1 as trained, 0 gives samples of the climate; other values
     than 1 need ``objective.history_dropout``."""
+    observations: str | None = None
+    """A table of sparse observations of the frames being forecast, CSV, NetCDF or Zarr, towards
+    which the members are guided; see :mod:`weatherdiff.forecasting.observations`."""
+    guidance_method: Literal["auto", "exact", "isotropic", "no_gradient"] = "auto"
+    """How they correct the network's expectation; see :class:`Sampling`."""
     member_block: Positive = 10
     """Members in one call of the network; results are bit-identical for a fixed block."""
     noise: dict[str, tuple[float, float]] = {}
@@ -177,6 +176,15 @@ class Forecast(_Section):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """As in ``training``; bit-identical results need the same arithmetic."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _has_what_the_method_is_for(self) -> Forecast:
+        if self.guidance_method != "auto" and self.observations is None:
+            raise ValueError(
+                f"guidance_method {self.guidance_method} is for observations; name their table in "
+                "forecast.observations"
+            )
+        return self
 
     @field_validator("init_times", mode="after")
     @classmethod
@@ -354,128 +362,3 @@ class Config(_Section):
     def summary(self) -> Path:
         """Of the short table of scores."""
         return self.output / "summary.json"
-
-
-def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None) -> Config:
-    """Read and check a configuration.
-
-    Parameters
-    ----------
-    path : path
-        A YAML file.
-    overrides : list of str, optional
-        ``"section.key=value"``, the value in YAML; they replace what the file says.
-
-    Raises
-    ------
-    MissingInputError
-        There is no such file.
-    ConfigError
-        Not YAML, a key twice, an unknown key (the nearest known one is named), or a value that
-        cannot be.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingInputError(f"There is no configuration at {path}.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not text in UTF-8: {error}.") from None
-    content = _parse_yaml(text, str(path))
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no configuration: a mapping of keys was expected.")
-    for override in overrides or []:
-        _override(content, override)
-    try:
-        return Config.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars instead of 1.1's, and no key twice.
-
-    With 1.1, ``12:00`` is 720, ``0600`` is 384, ``1e-3`` is a string, ``no`` is False and a date
-    is an object; here they are "12:00", "0600", 0.001, "no" and a string.
-    """
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-
-
-for _tag, _pattern, _starts in (
-    ("bool", r"true|True|false|False", "tTfF"),
-    ("null", r"null|~|", ["n", "~", ""]),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
-):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_starts)
-    )
-
-
-def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: dict[Any, int] = {}
-    for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise ConfigError(f"{key.start_mark.name}, line {key.start_mark.line + 1}: not a key.")
-        name = loader.construct_object(key)
-        if name in seen:
-            raise ConfigError(
-                f"{key.start_mark.name}, line {key.start_mark.line + 1}: the key {name!r} is there "
-                f"already, in line {seen[name]}."
-            )
-        seen[name] = key.start_mark.line + 1
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
-
-
-def _parse_yaml(text: str, name: str) -> Any:
-    loader = _Loader(text)
-    loader.name = name
-    try:
-        return loader.get_single_data()
-    except yaml.YAMLError as error:
-        raise ConfigError(f"Not YAML: {error}") from None
-    finally:
-        loader.dispose()
-
-
-def _override(content: dict[str, Any], override: str) -> None:
-    key, sign, value = override.partition("=")
-    if not sign:
-        raise ConfigError(f"Cannot set {override!r}; write section.key=value.")
-    *sections, last = key.split(".")
-    for section in sections:
-        content = content.setdefault(section, {})
-        if not isinstance(content, dict):
-            raise ConfigError(f"Cannot set {key}: {section} is not a section.")
-    content[last] = _parse_yaml(value, key)
-
-
-def _explain(error: ValidationError) -> str:
-    """One sentence for each error, with the nearest known key for an unknown one."""
-    sentences = []
-    for item in error.errors():
-        where = [str(part) for part in item["loc"]]
-        if item["type"] == "extra_forbidden":
-            known = _keys(where[:-1])
-            near = difflib.get_close_matches(where[-1], known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
-            sentences.append(f"unknown key {'.'.join(where)!r}; {hint}")
-        else:
-            place = ".".join(where)
-            message = item["msg"].removeprefix("Value error, ")
-            sentences.append(f"{place}: {message}" if place else message)
-    return "; ".join(sentences)
-
-
-def _keys(sections: list[str]) -> list[str]:
-    section: Any = Config
-    for name in sections:
-        if name.isdigit():  # of a list, whose section is that of its items
-            (section,) = get_args(section)
-        else:
-            section = section.model_fields[name].annotation
-    return list(section.model_fields)

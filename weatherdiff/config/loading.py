@@ -1,0 +1,91 @@
+"""From a YAML file and overrides to a checked configuration."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from weatherdiff.config.dialect import parse_yaml
+from weatherdiff.config.sections import Config
+from weatherdiff.errors import ConfigError, MissingInputError
+
+__all__ = ["load_config"]
+
+
+def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None) -> Config:
+    """Read and check a configuration.
+
+    Parameters
+    ----------
+    path : path
+        A YAML file.
+    overrides : list of str, optional
+        ``"section.key=value"``, the value in YAML; they replace what the file says.
+
+    Raises
+    ------
+    MissingInputError
+        There is no such file.
+    ConfigError
+        Not YAML, a key twice, an unknown key (the nearest known one is named), or a value that
+        cannot be.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingInputError(f"There is no configuration at {path}.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not text in UTF-8: {error}.") from None
+    content = parse_yaml(text, str(path))
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no configuration: a mapping of keys was expected.")
+    for override in overrides or []:
+        _override(content, override)
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(error)}") from None
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, sign, value = override.partition("=")
+    if not sign:
+        raise ConfigError(f"Cannot set {override!r}; write section.key=value.")
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise ConfigError(f"Cannot set {key}: {section} is not a section.")
+    content[last] = parse_yaml(value, key)
+
+
+def _explain(error: ValidationError) -> str:
+    """One sentence for each error, with the nearest known key for an unknown one."""
+    sentences = []
+    for item in error.errors():
+        where = [str(part) for part in item["loc"]]
+        if item["type"] == "extra_forbidden":
+            known = _keys(where[:-1])
+            near = difflib.get_close_matches(where[-1], known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+            sentences.append(f"unknown key {'.'.join(where)!r}; {hint}")
+        else:
+            place = ".".join(where)
+            message = item["msg"].removeprefix("Value error, ")
+            sentences.append(f"{place}: {message}" if place else message)
+    return "; ".join(sentences)
+
+
+def _keys(sections: list[str]) -> list[str]:
+    section: Any = Config
+    for name in sections:
+        if name.isdigit():  # of a list, whose section is that of its items
+            (section,) = get_args(section)
+        else:
+            section = section.model_fields[name].annotation
+    return list(section.model_fields)

@@ -1,0 +1,108 @@
+"""The history that a forecast starts from: read, checked, normalised."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from weatherdiff import schema
+from weatherdiff.data.channels import Channels
+from weatherdiff.data.formats import load
+from weatherdiff.data.normalization import Normalizer
+from weatherdiff.data.windows import WindowSpec, seconds, to_datetime
+from weatherdiff.errors import InputError, MissingInputError, UnitsError
+from weatherdiff.grid import Grid
+
+__all__ = ["iso", "read_history"]
+
+
+def read_history(
+    ds: xr.Dataset,
+    init: int,
+    *,
+    channels: Channels,
+    grid: Grid,
+    normalizer: Normalizer,
+    spec: WindowSpec,
+    mask: npt.NDArray[np.bool_],
+    fill: bool,
+) -> npt.NDArray[np.float32]:
+    """Read and check the history of one initial time.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Canonical analysis.
+    init : int
+        Seconds since 1970-01-01 UTC.
+    channels, grid, normalizer, spec, mask, fill
+        Of the model, as for :class:`weatherdiff.Forecaster`.
+
+    Returns
+    -------
+    (history, channel, latitude, longitude)
+        Normalised; NaN where the model has no data.
+
+    Raises
+    ------
+    MissingInputError
+        A frame is not in the data.
+    InputError
+        Missing values, another grid, other units, an absent variable.
+    """
+    grid.require_same(Grid.from_dataset(ds))
+    if "time" not in ds.coords or ds["time"].dtype.kind != "M":
+        raise InputError("The data have no standard time coordinate; use open_fields.")
+    times = seconds(ds["time"].values)
+    wanted = init + spec.offsets[: spec.history]
+    where = np.searchsorted(times, wanted).clip(max=len(times) - 1)
+    absent = wanted[times[where] != wanted]
+    if len(absent):
+        first, last = to_datetime(times[[0, -1]]).astype("datetime64[m]")
+        raise MissingInputError(
+            f"A forecast from {iso(init)} needs the frame of {iso(absent[0])}, which is not "
+            f"in the data ({first} to {last}, {len(times)} times)."
+        )
+    # A slice reaches through dask to the file; for a list of positions all of a chunk is read.
+    steps = np.unique(np.diff(where))
+    even = slice(where[0], where[-1] + 1, steps[0] if len(steps) else None)
+    frames = load(ds[_present(ds, channels)].isel(time=even if len(steps) < 2 else where))
+    schema.validate(frames)
+    _require_units(frames, channels)
+    fields = np.where(mask, channels.stack(frames).to_numpy(), np.nan)
+    missing = ~np.isfinite(fields) & mask
+    if missing.any() and not (fill and not np.isinf(fields).any()):
+        t, c = np.argwhere(missing.any(axis=(2, 3)))[0]
+        raise InputError(
+            f"The initial state has missing values: {channels.labels[c]} at "
+            f"{iso(wanted[t])} in {missing[t, c].sum()} of {mask[c].sum()} cells. "
+            'Complete the data, or prepare and train with fill: "climatology".'
+        )
+    return normalizer.state(fields, wanted)
+
+
+def iso(time: int | np.int64) -> str:
+    """Write seconds since 1970-01-01 UTC as a time that a reader knows."""
+    return f"{np.datetime64(int(time), 's').astype('datetime64[m]')}Z"
+
+
+def _present(ds: xr.Dataset, channels: Channels) -> list[str]:
+    absent = [name for name in channels.variables if name not in ds]
+    if absent:
+        raise InputError(
+            f"The model needs {', '.join(dict.fromkeys(absent))}; the data have "
+            f"{', '.join(map(str, ds.data_vars))}."
+        )
+    return list(dict.fromkeys(channels.variables))
+
+
+def _require_units(frames: xr.Dataset, channels: Channels) -> None:
+    """Refuse units other than the model's, which the schema knows of common variables alone."""
+    for name, values in frames.data_vars.items():
+        known = channels.attributes[str(name)]["units"]
+        if values.attrs["units"] != known:
+            raise UnitsError(
+                f"{name} is in {values.attrs['units']!r}, the model was trained in {known!r}; "
+                "convert it."
+            )
