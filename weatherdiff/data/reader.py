@@ -336,7 +336,7 @@ class BlockReader:
 
 def _fill(file: int, memory: Bytes, offset: int) -> bool:
     """Read until memory is full (the system gives at most 2 GB at once); False at the end."""
-    view, done = memoryview(memory), 0
+    view, done = memory.data, 0
     while done < len(view):
         count = os.preadv(file, [view[done:]], offset + done)
         if not count:
