@@ -58,7 +58,9 @@ def test_ordering_draws_nothing_from_the_global_generator():
 
 orders = st.builds(
     lambda windows, share, ranks, seed, block, blocks: [
-        PoolOrder(windows + share * ranks, share * ranks, seed, r, ranks, block=block, blocks=blocks)
+        PoolOrder(
+            windows + share * ranks, share * ranks, seed, r, ranks, block=block, blocks=blocks
+        )
         for r in range(ranks)
     ],
     windows=st.integers(0, 90),

@@ -21,8 +21,11 @@ class Buffers:
     Parameters
     ----------
     shape : tuple of int
-    pinned : bool
-        Lock the memory to pages, from which a CUDA device copies without waiting.
+
+    Notes
+    -----
+    The memory is pageable: a device copies from it before the call returns. Pinned memory is copied
+    from later, when it may have been given to the next batch.
 
     Examples
     --------
@@ -40,8 +43,8 @@ class Buffers:
     2
     """
 
-    def __init__(self, shape: tuple[int, ...], *, pinned: bool = False) -> None:
-        self.shape, self.pinned = shape, pinned
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
         self._free: deque[npt.NDArray[np.float32]] = deque()
 
     @property
@@ -54,17 +57,9 @@ class Buffers:
         try:
             base = self._free.pop()
         except IndexError:
-            base = self._new()
+            base = np.empty(self.shape, np.float32)
         # The view lives as long as anything made of it; numpy would let views of views forget it,
         # were its base not of another type.
         view = np.asarray(base.data)
         weakref.finalize(view, self._free.append, base).atexit = False
         return view
-
-    def _new(self) -> npt.NDArray[np.float32]:
-        if not self.pinned:
-            return np.empty(self.shape, np.float32)
-        import torch
-
-        memory: npt.NDArray[np.float32] = torch.empty(self.shape, pin_memory=True).numpy()
-        return memory

@@ -27,7 +27,7 @@ import torch
 
 from weatherdiff.errors import ConfigError
 
-__all__ = ["ExactOrder", "Order", "Pool", "PoolOrder"]
+__all__ = ["ExactOrder", "ListedOrder", "Order", "Pool", "PoolOrder"]
 
 Int = npt.NDArray[np.int64]
 
@@ -103,6 +103,21 @@ class ExactOrder:
             "batch_size": self.batch_size,
             "seed": self.seed,
         }
+
+
+@dataclass(frozen=True)
+class ListedOrder:
+    """Batches as they are listed, for validation."""
+
+    batches: tuple[tuple[int, ...], ...]
+
+    def rows(self, step: int) -> Int:
+        """Give the windows at a step; (batch,)."""
+        return np.array(self.batches[step], np.int64)
+
+    def state(self) -> dict[str, Any]:
+        """Give what the sequence depends on, in plain types."""
+        return {"order": "listed", "batches": [list(batch) for batch in self.batches]}
 
 
 class Pool(NamedTuple):
@@ -214,8 +229,7 @@ class PoolOrder:
         """Give the windows of this rank at a step; (share,)."""
         epoch, index = divmod(step, self.steps)
         share = self.batch_size // self.ranks
-        drawn = np.concatenate([pool.rows for pool in self.pools(epoch)])
-        return drawn[index * share : (index + 1) * share]
+        return _drawn(self, epoch)[index * share : (index + 1) * share]
 
     def pools(self, epoch: int) -> Sequence[Pool]:
         """Give this rank's pools of an epoch, in the order in which they are drawn from."""
@@ -245,13 +259,18 @@ def _pools(order: PoolOrder, epoch: int) -> Sequence[Pool]:
     length = order.steps * (order.batch_size // order.ranks)
     mine = list(_between(blocks, order.rank * length, (order.rank + 1) * length))
     count = -(-len(mine) // order.blocks)
-    pools = []
+    pools: list[Pool] = []
     for part in np.array_split(np.arange(len(mine)), count):
         members = [mine[i] for i in part]
         # of this rank alone, so that no rank's draw depends on another's pools
         draw = np.random.default_rng(_sequence(order.seed, epoch, order.rank, len(pools)))
         pools.append(Pool(members, draw.permutation(np.concatenate(members))))
     return tuple(pools)
+
+
+@lru_cache(maxsize=4)
+def _drawn(order: PoolOrder, epoch: int) -> Int:
+    return np.concatenate([pool.rows for pool in _pools(order, epoch)])
 
 
 def _between(blocks: list[Int], start: int, stop: int) -> list[Int]:
