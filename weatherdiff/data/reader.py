@@ -22,7 +22,7 @@ import numcodecs.zstd
 import numpy as np
 import numpy.typing as npt
 
-from weatherdiff.data.stored_array import StoredArray
+from weatherdiff.data.stored_array import StoredArray, UnknownLayoutError
 from weatherdiff.errors import StorageError
 
 __all__ = ["BlockReader", "FunctionReader", "Reader"]
@@ -87,7 +87,7 @@ class BlockReader:
     Raises
     ------
     UnknownLayoutError
-        The array is stored in another way: read it with zarr-python.
+        The array is stored in another way, or the system lacks ``preadv``: use zarr-python.
     OSError, ValueError
         The array's metadata cannot be read.
 
@@ -110,6 +110,8 @@ class BlockReader:
         absent: float | None = None,
         advice: str = "The store is damaged.",
     ) -> None:
+        if not hasattr(os, "preadv"):
+            raise UnknownLayoutError(f"{path}: this system has no preadv")
         self.array = StoredArray.open(Path(path))
         self.threads, self.absent, self.advice = threads, absent, advice
         self._start()
