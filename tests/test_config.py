@@ -122,3 +122,15 @@ def test_the_demo_of_the_package_is_the_one_in_configs() -> None:
     package = Path(weatherdiff.__file__).parent
     shipped = package / "data" / "sample" / "demo.yaml"
     assert shipped.read_text() == (package.parent / "configs" / "demo.yaml").read_text()
+
+
+def test_a_gap_between_splits_is_kept_beside_the_history(tmp_path: Path) -> None:
+    # the training ends on 30 June at 23:59:59, the history starts 6 hours before 2 July
+    def gap(text: str) -> str:
+        return MINIMAL.replace("forecast:", f"  gap: {text}\nforecast:", 1)
+
+    assert load(tmp_path, gap("18h")).splits.gap == "18h"
+    with pytest.raises(ConfigError, match=r"6 h of history and a gap of 19 h before it"):
+        load(tmp_path, gap("19h"))
+    with pytest.raises(ConfigError, match="Not a time step"):
+        load(tmp_path, gap("soon"))

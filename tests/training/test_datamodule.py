@@ -2,82 +2,56 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
+from weatherdiff.data.loader import Batch, WindowDataset
+from weatherdiff.data.order import ExactOrder, PoolOrder
 from weatherdiff.training import WindowDataModule
-from weatherdiff.training.datamodule import StepBatchSampler
 
 
-def _batches(windows: int, batch_size: int, steps: int, **options: object) -> list[list[int]]:
-    return list(StepBatchSampler(windows, batch_size, steps, **{"seed": 4, **options}))
+def _same(one: Batch, other: Batch) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize(("windows", "batch_size"), [(10, 4), (12, 4), (3, 8), (7, 1)])
-def test_every_window_comes_once_an_epoch(windows: int, batch_size: int) -> None:
-    epochs = 4
-    steps = -(-epochs * windows // batch_size)
-    stream = [row for batch in _batches(windows, batch_size, steps) for row in batch]
-    for epoch in range(epochs):
-        assert sorted(stream[epoch * windows : (epoch + 1) * windows]) == list(range(windows))
+def _as_rank(data: WindowDataModule, rank: int, ranks: int, step: int = 0) -> WindowDataModule:
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=ranks, global_step=step)
+    return data
 
 
-def test_epochs_have_different_orders_and_so_have_seeds() -> None:
-    stream = [row for batch in _batches(20, 5, 8) for row in batch]
-    other = [row for batch in _batches(20, 5, 8, seed=5) for row in batch]
-    assert stream[:20] != stream[20:]
-    assert stream[:20] != other[:20]
+@pytest.fixture
+def pooled(small_windows: dict[str, WindowDataset]) -> Callable[..., WindowDataModule]:
+    """Build the data of a run of 30 steps whose training set counts as too large for memory."""
+    windows = small_windows["training"]
+    large = WindowDataset(
+        windows.store, windows.windows, windows.spec, windows.forcings, cache_bytes=0
+    )
+
+    def make(**options: object) -> WindowDataModule:
+        return WindowDataModule(
+            large, small_windows["validation"], batch_size=8, steps=30, seed=5, **options
+        )
+
+    return make
 
 
-@pytest.mark.parametrize("first", [0, 1, 2, 5, 9, 10])
-def test_a_batch_does_not_depend_on_where_the_run_was_resumed(first: int) -> None:
-    whole = _batches(7, 3, 10)
-    assert _batches(7, 3, 10, first=lambda: first) == whole[first:]
-
-
-def test_the_step_is_asked_for_when_iteration_starts_and_not_before() -> None:
-    step = 0
-    sampler = StepBatchSampler(7, 3, 10, seed=4, first=lambda: step)
-    whole = list(sampler)
-    step = 6
-    assert list(sampler) == whole[6:]
-    assert len(sampler) == 10
-
-
-def test_a_longer_run_begins_as_a_shorter_one() -> None:
-    assert _batches(7, 3, 20)[:10] == _batches(7, 3, 10)
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 3, 6])
-def test_the_ranks_share_the_global_batch(ranks: int) -> None:
-    whole = _batches(10, 6, 9)
-    shares = [_batches(10, 6, 9, rank=rank, ranks=ranks) for rank in range(ranks)]
-    assert [[row for share in step for row in share] for step in zip(*shares, strict=True)] == whole
-
-
-def test_a_batch_that_does_not_divide_over_the_ranks_is_refused() -> None:
-    with pytest.raises(ValueError, match="batch of 6 does not divide over 4 ranks"):
-        StepBatchSampler(10, 6, 9, seed=4, ranks=4)
-
-
-def test_iterating_draws_nothing_from_the_global_generator() -> None:
-    before = torch.random.get_rng_state()
-    _batches(10, 6, 9)
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_training_batches_hold_the_windows_of_the_sampler(
+def test_training_batches_hold_the_windows_of_the_order(
     small_data: Callable[..., WindowDataModule],
 ) -> None:
     data = small_data(3)
-    expected = list(StepBatchSampler(len(data.training), 8, 3, seed=5))
+    order = ExactOrder(len(data.training), 8, 5)
     init_times = data.training.windows.init_times
     batches = list(data.train_dataloader())
     assert [batch.init_times.tolist() for batch in batches] == [
-        init_times[rows].tolist() for rows in expected
+        init_times[order.rows(step)].tolist() for step in range(3)
     ]
+    for step, batch in enumerate(batches):
+        assert _same(batch, data.training.__getitems__(order.rows(step).tolist()))
 
 
 def test_validation_takes_each_nth_window_in_order(
@@ -85,6 +59,75 @@ def test_validation_takes_each_nth_window_in_order(
 ) -> None:
     data = small_data(3, batch_size=3)
     batches = list(data.val_dataloader())
+    assert len(batches) == len(data.val_dataloader())
     found = [time for batch in batches for time in batch.init_times.tolist()]
     assert found == data.validation.windows.init_times[::4].tolist()
     assert {len(batch.init_times) for batch in batches[:-1]} == {3}
+
+
+@pytest.mark.parametrize("order", ["exact", "pool"])
+def test_a_run_that_is_resumed_gets_the_batches_that_it_would_have_got(
+    pooled: Callable[..., WindowDataModule], order: str
+) -> None:
+    whole = list(pooled(order=order, threads=2).train_dataloader())
+    assert len(whole) == 30
+    for step, threads in ((0, 0), (13, 3), (29, 1)):
+        data = _as_rank(pooled(order=order, threads=threads), 0, 1, step)
+        rest = list(data.train_dataloader())
+        assert len(rest) == 30 - step
+        assert all(_same(a, b) for a, b in zip(rest, whole[step:], strict=True))
+
+
+def test_exact_batches_are_shared_among_any_number_of_ranks(
+    pooled: Callable[..., WindowDataModule],
+) -> None:
+    whole = list(pooled().train_dataloader())
+    for ranks in (2, 4):
+        shares = [list(_as_rank(pooled(), r, ranks).train_dataloader()) for r in range(ranks)]
+        for batch, *parts in zip(whole, *shares, strict=True):
+            joined = Batch(*map(torch.cat, zip(*parts, strict=True)))
+            assert torch.equal(joined.init_times, batch.init_times)
+            for one, other in zip(joined, batch, strict=True):
+                torch.testing.assert_close(one, other)
+
+
+def test_ranks_of_a_pool_order_have_windows_of_their_own(
+    pooled: Callable[..., WindowDataModule],
+) -> None:
+    data = [_as_rank(pooled(order="pool"), rank, 2) for rank in (0, 1)]
+    order = data[0].order()
+    assert isinstance(order, PoolOrder)
+    times = [
+        torch.cat([b.init_times for b in list(d.train_dataloader())[: order.steps]]) for d in data
+    ]
+    assert len(np.intersect1d(*times)) == 0
+    assert len(times[0]) == len(times[1]) == 4 * order.steps
+
+
+def test_a_training_set_in_memory_needs_no_pool(small_windows: dict[str, WindowDataset]) -> None:
+    windows = small_windows["training"]
+    data = WindowDataModule(windows, windows, batch_size=8, steps=3, seed=5, order="pool")
+    assert isinstance(data.order(), ExactOrder)
+
+
+def test_the_state_warns_of_another_order_only_where_it_is_another(
+    pooled: Callable[..., WindowDataModule], caplog: pytest.LogCaptureFixture
+) -> None:
+    state = _as_rank(pooled(), 0, 2, step=7).state_dict()
+    assert state["step"] == 7
+    _as_rank(pooled(), 0, 4).load_state_dict(state)
+    assert not caplog.records
+    state = _as_rank(pooled(order="pool"), 0, 2, step=7).state_dict()
+    _as_rank(pooled(order="pool"), 1, 2).load_state_dict(state)
+    assert not caplog.records
+    _as_rank(pooled(order="pool"), 0, 4).load_state_dict(state)
+    assert "From step 7 on" in caplog.text
+    assert "ranks was 2 and is 4" in caplog.text
+
+
+def test_a_loop_that_is_left_leaves_no_thread(pooled: Callable[..., WindowDataModule]) -> None:
+    before = threading.active_count()
+    for _ in pooled(order="pool").train_dataloader():
+        assert threading.active_count() > before
+        break
+    assert threading.active_count() == before

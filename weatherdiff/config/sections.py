@@ -57,8 +57,11 @@ class Splits(_Section):
     training: Span
     validation: Span
     test: Span
+    gap: str | None = None
+    """Time that must lie between two periods beside the history, ``"5D"`` say: how long weather
+    remembers. A training set that ends as the test begins makes forecasts look better."""
 
-    @field_validator("*", mode="after")
+    @field_validator("training", "validation", "test", mode="after")
     @classmethod
     def _is_a_period(cls, span: Span) -> Span:
         from weatherdiff.data.windows import Period
@@ -133,6 +136,9 @@ class Training(_Section):
     """Standard deviation of the logarithm of a factor on each window; for little data."""
     history_noise: Annotated[float, Field(ge=0)] = 0.0
     """Standard deviation of smooth noise on the history; for little data."""
+    order: Literal["exact", "pool"] = "exact"
+    """Of the windows: permutations of all, or pools of blocks (each frame is decoded once a pool:
+    for data larger than the memory)."""
     validate_every: Positive = 250
     validation_members: Annotated[int, Field(ge=2)] = 8
     validation_windows: Positive = 64
@@ -317,14 +323,17 @@ class Config(_Section):
         from weatherdiff.data.windows import Period
 
         reach = (self.window.history - 1) * parse_step(self.window.step)
-        names = type(self.splits).model_fields
+        gap = parse_step(self.splits.gap) if self.splits.gap is not None else 0
+        names = ("training", "validation", "test")
         named = [(name, Period.parse(*getattr(self.splits, name))) for name in names]
         named.sort(key=lambda item: item[1].start)
         for (first, a), (second, b) in pairwise(named):
-            if b.start - reach <= a.stop:
+            if b.start - reach - gap <= a.stop:
+                apart = f"{reach / 3600:g} h of history"
+                apart += f" and a gap of {gap / 3600:g} h" if gap else ""
                 raise ValueError(
-                    f"splits: the {second} period ({b}), with {reach / 3600:g} h of history before "
-                    f"it, must start after the {first} period ({a}) has ended"
+                    f"splits: the {second} period ({b}), with {apart} before it, must start after "
+                    f"the {first} period ({a}) has ended"
                 )
         return self
 

@@ -12,10 +12,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from weatherdiff.data.forcings import forcing_fields, static_fields
+from weatherdiff.data.order import Order
+from weatherdiff.data.reader import Reader
+from weatherdiff.data.states import MemoryReader, StateReader
 from weatherdiff.data.store import FieldStore
+from weatherdiff.data.stream import WindowStream
 from weatherdiff.data.windows import Int, Windows, WindowSpec
 
 __all__ = ["Batch", "WindowDataset", "static_channels"]
+
+Float = npt.NDArray[np.float32]
 
 CACHE_BYTES = 2 * 2**30
 
@@ -46,11 +52,11 @@ class Batch(NamedTuple):
 
 
 class WindowDataset(Dataset[Batch]):
-    """The windows of one period, fetched a batch at a time.
+    """The windows of one period.
 
-    Use it with a ``DataLoader`` whose ``collate_fn`` passes batches on: the loader asks for all
-    windows of a batch at once (``__getitems__``), and frames that windows share are read once.
-    Stores smaller than ``cache_bytes`` are normalised once and kept; the numbers are the same.
+    :meth:`stream` gives batches that threads prefetch; ``__getitems__`` any windows at once, also
+    for a ``DataLoader`` whose ``collate_fn`` passes batches on. The numbers are the same. Stores
+    smaller than ``cache_bytes`` are normalised once and kept.
 
     Parameters
     ----------
@@ -79,12 +85,12 @@ class WindowDataset(Dataset[Batch]):
         self._static = torch.from_numpy(static_channels(store))
         area = store.grid.area_weights().to_numpy() * store.mask
         self._area = (area / area.mean()).astype(np.float32)
-        self._cache: npt.NDArray[np.float32] | None = None
-        if store.nbytes <= cache_bytes:
-            used = np.unique(windows.indices)
-            self._position = np.zeros(len(store.times), np.int64)
-            self._position[used] = np.arange(len(used))
-            self._cache = self._states(used)
+        # Where data are everywhere, all windows have the same weights.
+        self._complete = bool(store.mask.all()) and not store.metadata.get("fill")
+        self._reader: Reader = StateReader(store.reader(), store.normalizer, store.times)
+        self.in_memory = store.nbytes <= cache_bytes
+        if self.in_memory:
+            self._reader = MemoryReader(self._reader, np.unique(windows.indices))
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -94,31 +100,68 @@ class WindowDataset(Dataset[Batch]):
 
     def __getitems__(self, rows: list[int]) -> Batch:
         """Fetch several windows as one batch."""
-        indices = self.windows.indices[rows]
-        unique, where = np.unique(indices, return_inverse=True)
-        where = where.reshape(indices.shape)
-        if self._cache is not None:
-            states = self._cache[self._position[unique]]
-        else:
-            states = self._states(unique)
-        forcings = forcing_fields(self.forcings, self.store.times[unique], self.store.grid)
+        parts = []
+        for frames in (slice(None, self.spec.history), slice(self.spec.history, None)):
+            wanted = self.windows.indices[rows, frames]
+            states = self._reader.read(wanted.ravel())
+            parts.append(states.reshape(*wanted.shape, *states.shape[1:]))
+        return self._finish(np.asarray(rows), (parts[0], parts[1]))
 
-        h = self.spec.history
-        windows = states[where]
-        target = self.store.normalizer.tendency(windows[:, h:], windows[:, h - 1])
-        weights = np.where(np.isnan(target), np.float32(0), self._area)
-        return Batch(
-            history=torch.from_numpy(np.nan_to_num(windows[:, :h])),
-            forcings=torch.from_numpy(forcings[where]),
-            static=self._static.expand(len(rows), *self._static.shape),
-            target=torch.from_numpy(np.nan_to_num(target)),
-            weights=torch.from_numpy(weights),
-            init_times=torch.from_numpy(self.windows.init_times[rows]),
+    def stream(self, order: Order, *, threads: int = 2) -> WindowStream[Batch]:
+        """Give batches in an order, made ahead by threads.
+
+        Parameters
+        ----------
+        order : Order
+            Of as many windows as there are here.
+        threads : int
+            0 makes each batch when it is asked for.
+        """
+        return WindowStream(
+            self._reader,
+            self.store.shape[1:],
+            self.windows.indices,
+            order,
+            self._finish,
+            parts=(self.spec.history, self.spec.frames),
+            threads=threads,
         )
 
-    def _states(self, indices: Int) -> npt.NDArray[np.float32]:
-        """Normalised frames; NaN where masked, checked when the store was prepared."""
-        return self.store.normalizer.state(self.store.read(indices), self.store.times[indices])
+    def _finish(self, rows: Int, parts: tuple[Float, ...]) -> Batch:
+        """Make a batch of normalised states, in their memory; NaN is where there are no data."""
+        history, target = parts
+        times = self.windows.init_times[rows]
+        unique, where = np.unique(times[:, None] + self.spec.offsets, return_inverse=True)
+        forcings = forcing_fields(self.forcings, unique, self.store.grid)
+        self._to_tendency(target, history[:, -1])
+        if self._complete:
+            weights = torch.from_numpy(self._area).expand(target.shape)
+        else:
+            weights = torch.from_numpy(self._weights_of(target))
+            for part in parts:
+                np.nan_to_num(part, copy=False)
+        return Batch(
+            history=torch.from_numpy(history),
+            forcings=torch.from_numpy(forcings[where.reshape(len(rows), -1)]),
+            static=self._static.expand(len(rows), *self._static.shape),
+            target=torch.from_numpy(target),
+            weights=weights,
+            init_times=torch.from_numpy(times),
+        )
+
+    def _to_tendency(self, target: Float, last: Float) -> None:
+        """Replace states by their changes, frame by frame: the rest stays in the cache."""
+        for states, start in zip(target, last, strict=True):
+            for lead, std in enumerate(self.store.normalizer.tendency_std):
+                np.subtract(states[lead], start, out=states[lead])
+                states[lead] = states[lead] / std[:, None, None]
+
+    def _weights_of(self, target: Float) -> Float:
+        weights = np.empty_like(target)
+        for place in np.ndindex(target.shape[:2]):
+            weights[place] = self._area
+            weights[place][np.isnan(target[place])] = 0
+        return weights
 
 
 def static_channels(store: FieldStore) -> npt.NDArray[np.float32]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,19 @@ from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.normalization import Normalizer
+from weatherdiff.data.reader import BlockReader, FunctionReader, Reader
+from weatherdiff.data.stored_array import UnknownLayoutError
 from weatherdiff.data.windows import Int, to_datetime
 from weatherdiff.errors import InputError, MissingInputError, StorageError
 from weatherdiff.grid import Grid
 
 __all__ = ["FORMAT_VERSION", "FieldStore"]
 
+logger = logging.getLogger(__name__)
+
 FORMAT = "weatherdiff field store"
 FORMAT_VERSION = 1
+ADVICE = "The store is damaged; prepare it again."
 
 # The checksum finds flipped bits. A chunk that is lost reads as the fill value without an error, so
 # that is one which fields never have (prepare refuses it).
@@ -158,8 +165,26 @@ class FieldStore:
         StorageError
             A frame is lost or cannot be decoded: the store is damaged.
         """
+        return self._reader.read(indices)
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return self.reader()
+
+    def reader(self, *, threads: int = 1) -> Reader:
+        """Give what reads frames into the caller's memory, for as many threads as like to.
+
+        Parameters
+        ----------
+        threads : int
+            That decode the frames of one call.
+        """
+        try:
+            return BlockReader(self.path / "fields", threads=threads, advice=ADVICE)
+        except UnknownLayoutError as reason:
+            logger.warning("Reading through zarr-python, which is slower: %s.", reason)
         array = _array(zarr.open_group(self.path, mode="r", use_consolidated=False), "fields")
-        return read_frames(array, indices, self.path)
+        return FunctionReader(lambda indices: read_frames(array, indices, self.path))
 
     def to_dataset(self) -> xr.Dataset:
         """Give the fields as a canonical, lazy Dataset in physical units."""
@@ -205,9 +230,7 @@ def _read_run(array: zarr.Array, start: int, stop: int, path: Path) -> npt.NDArr
         return frames
     shards = array.shards or array.chunks
     file = path / "fields" / array.metadata.encode_chunk_key((bad // shards[0], 0, 0, 0))
-    raise StorageError(
-        f"Frame {bad} cannot be read from {file}: {reason}. The store is damaged; prepare it again."
-    )
+    raise StorageError(f"Frame {bad} cannot be read from {file}: {reason}. {ADVICE}")
 
 
 def create_store(

@@ -1,76 +1,27 @@
 """Batches for Lightning, in an order that is a pure function of (seed, step)."""
 
+import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
-import torch
-from torch.utils.data import DataLoader, Sampler
 
 from weatherdiff.data.loader import Batch, WindowDataset
-from weatherdiff.flow.noise import keyed_generator
+from weatherdiff.data.order import ExactOrder, ListedOrder, PoolOrder
+from weatherdiff.data.stream import WindowStream
 
-__all__ = ["StepBatchSampler", "WindowDataModule"]
+__all__ = ["WindowDataModule"]
 
+logger = logging.getLogger(__name__)
 
-class StepBatchSampler(Sampler[list[int]]):
-    """The batches of steps ``first .. steps``: permutation after permutation of all windows.
-
-    Batch ``n`` of a run is the same whether the run started at 0 or was resumed, and each rank
-    takes its slice of it, so the global batch does not depend on the number of ranks.
-
-    Parameters
-    ----------
-    windows : int
-        Number of windows.
-    batch_size : int
-        Windows of the global batch, over all ranks.
-    steps : int
-        Steps in all.
-    seed : int
-        Of the order.
-    first : callable
-        Gives the step to start from when iteration starts.
-    rank, ranks : int
-        This process and how many there are.
-    """
-
-    def __init__(
-        self,
-        windows: int,
-        batch_size: int,
-        steps: int,
-        *,
-        seed: int,
-        first: Callable[[], int] = lambda: 0,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        if batch_size % ranks:
-            raise ValueError(f"a batch of {batch_size} does not divide over {ranks} ranks")
-        self.windows, self.batch_size, self.steps = windows, batch_size, steps
-        self.seed, self.first, self.rank, self.ranks = seed, first, rank, ranks
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order: tuple[int, list[int]] | None = None
-        share = self.batch_size // self.ranks
-        for step in range(self.first(), self.steps):
-            begin = step * self.batch_size + self.rank * share
-            batch = []
-            for position in range(begin, begin + share):
-                epoch, row = divmod(position, self.windows)
-                if order is None or order[0] != epoch:
-                    generator = keyed_generator(self.seed, epoch)
-                    order = epoch, torch.randperm(self.windows, generator=generator).tolist()
-                batch.append(order[1][row])
-            yield batch
+POOL_BYTES = 2**31  # of two pools: one is drawn from while the next is read
 
 
 class WindowDataModule(L.LightningDataModule):
-    """Training and validation windows.
+    """Training and validation windows, made ahead by threads.
+
+    Its state, which Lightning puts into each checkpoint, is what the order of the batches depends
+    on. A run that is resumed goes on at its step; in exact order on any number of ranks.
 
     Parameters
     ----------
@@ -83,6 +34,11 @@ class WindowDataModule(L.LightningDataModule):
         Of the order of the training windows.
     validation_every : int
         Use each n-th validation window: neighbours in time tell almost the same.
+    order : {"exact", "pool"}
+        Permutations of all windows, or pools of blocks (:mod:`weatherdiff.data.order`), which
+        decode each frame once. A training set that is in memory anyway is always in exact order.
+    threads : int
+        That make batches ahead; 0 makes them when they are asked for. The batches are the same.
     """
 
     def __init__(
@@ -94,35 +50,81 @@ class WindowDataModule(L.LightningDataModule):
         steps: int,
         seed: int,
         validation_every: int = 1,
+        order: Literal["exact", "pool"] = "exact",
+        threads: int = 2,
     ) -> None:
         super().__init__()
         self.training, self.validation = training, validation
         self.batch_size, self.steps, self.seed = batch_size, steps, seed
         self.validation_every = validation_every
+        self.kind, self.threads = order, threads
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def order(self) -> ExactOrder | PoolOrder:
+        """Give the order of the training windows on this rank."""
+        rank = self.trainer.global_rank if self.trainer else 0
+        ranks = self.trainer.world_size if self.trainer else 1
+        if self.kind == "pool" and not self.training.in_memory:
+            return PoolOrder.sized(
+                self.training.windows.indices,
+                self.batch_size,
+                self.seed,
+                frame_bytes=self.training.store.nbytes // self.training.store.shape[0],
+                pool_bytes=POOL_BYTES,
+                rank=rank,
+                ranks=ranks,
+            )
+        return ExactOrder(len(self.training), self.batch_size, self.seed, rank, ranks)
+
+    def train_dataloader(self) -> "_Batches":
         """Batches from the trainer's current step on."""
-        trainer = self.trainer
-        sampler = StepBatchSampler(
-            len(self.training),
-            self.batch_size,
-            self.steps,
-            seed=self.seed,
-            first=lambda: trainer.global_step if trainer else 0,
-            rank=trainer.global_rank if trainer else 0,
-            ranks=trainer.world_size if trainer else 1,
-        )
-        return DataLoader(self.training, batch_sampler=sampler, collate_fn=_as_is)
+        stream = self.training.stream(self.order(), threads=self.threads)
+        return _Batches(stream, self.steps, lambda: self._step)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Every n-th validation window in order, shared among the ranks."""
-        trainer = self.trainer
+    def val_dataloader(self) -> "_Batches":
+        """Every n-th validation window in order, shared among the ranks.
+
+        All ranks have as many, as they wait for each other: some may be there twice.
+        """
         rows = list(range(0, len(self.validation), self.validation_every))
-        if trainer is not None:
-            rows = rows[trainer.global_rank :: trainer.world_size]
-        batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-        return DataLoader(self.validation, batch_sampler=batches, collate_fn=_as_is)
+        if self.trainer is not None:
+            rank, ranks = self.trainer.global_rank, self.trainer.world_size
+            rows = [rows[i % len(rows)] for i in range(rank, -(-len(rows) // ranks) * ranks, ranks)]
+        size = self.batch_size
+        batches = tuple(tuple(rows[i : i + size]) for i in range(0, len(rows), size))
+        stream = self.validation.stream(ListedOrder(batches), threads=self.threads)
+        return _Batches(stream, len(batches))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what the sequence of batches depends on, and how far it was followed."""
+        return {"order": self.order().state(), "step": self._step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare the order with that of the run so far; the step is the trainer's own."""
+        before, now = state_dict["order"], self.order().state()
+        changed = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
+        if changed:
+            logger.warning(
+                "From step %d on the windows come in another order than before: %s. Some may be "
+                "seen twice, and others not, in this epoch.",
+                state_dict["step"],
+                ", ".join(f"{k} was {before.get(k)} and is {now.get(k)}" for k in changed),
+            )
+
+    @property
+    def _step(self) -> int:
+        return int(self.trainer.global_step) if self.trainer else 0
 
 
-def _as_is(batch: Any) -> Any:
-    return batch
+class _Batches:
+    """What Lightning iterates over."""
+
+    def __init__(
+        self, stream: WindowStream[Batch], steps: int, first: Callable[[], int] = lambda: 0
+    ) -> None:
+        self.stream, self.steps, self.first = stream, steps, first
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.stream.steps(self.first(), self.steps)

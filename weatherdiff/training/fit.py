@@ -62,12 +62,13 @@ class Schedule:
 
 @dataclass(frozen=True)
 class FitResult:
-    """The best network, and how it was reached."""
+    """The best network, how it was reached, and which of the training processes this is."""
 
     network: VideoDenoiser
     best_score: float
     best_step: int
     steps: int
+    rank: int = 0
 
 
 def fit(
@@ -182,6 +183,7 @@ def fit(
         best_score=score,
         best_step=int(state["global_step"]),
         steps=int(trainer.global_step),
+        rank=trainer.global_rank,
     )
 
 
@@ -239,9 +241,8 @@ def _loggers(folder: Path) -> list[Logger]:
 
 
 def _quiet_lightning() -> None:
-    """Silence advice that does not apply: the loader has no workers on purpose."""
+    """Silence advice that does not apply."""
     for message in (
-        ".*does not have many workers.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*number of training batches .* is smaller than the logging interval.*",

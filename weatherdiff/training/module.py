@@ -55,8 +55,10 @@ class Optimization:
 class FlowMatchingModule(L.LightningModule):
     """Train a denoiser, by flow matching unless asked otherwise; validate ensembles by their CRPS.
 
-    All randomness of step ``n`` on rank ``r`` is a function of (seed, n, r), so a resumed run takes
-    the same path as an uninterrupted one.
+    All randomness of step ``n`` is a function of (seed, n), so a resumed run takes the same path as
+    an uninterrupted one. Flow times and noise are those of the global batch, of which each rank
+    takes its slice: so many ranks take the path of one. (Dropout and augmentation are each rank's
+    own.)
 
     Parameters
     ----------
@@ -97,11 +99,17 @@ class FlowMatchingModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective's loss of one batch."""
-        generator = keyed_generator(self.seed, self.global_step, self.global_rank)
+        rank, ranks = self.global_rank, _ranks()
+        generator = keyed_generator(self.seed, self.global_step, rank)
         if self.augment is not None:
             batch = self.augment(batch, generator)
-        tau = self.objective.draw_times(len(batch.target), generator)
-        white = torch.randn(batch.target.shape, generator=generator)
+        share = len(batch.target)
+        mine = slice(rank * share, (rank + 1) * share)
+        shared = generator
+        if ranks > 1:  # not the numbers that a rank has augmented with
+            shared = keyed_generator(self.seed, self.global_step, -1 if self.augment else 0)
+        tau = self.objective.draw_times(share * ranks, shared)[mine]
+        white = torch.randn((share * ranks, *batch.target.shape[1:]), generator=shared)[mine]
         noise = self.objective.colour(white).to(self.device)
         condition = condition_of(batch)
         with _random_state(generator):  # dropout
@@ -150,6 +158,11 @@ class FlowMatchingModule(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def _ranks() -> int:
+    parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if parallel else 1
 
 
 def condition_of(batch: Batch) -> Condition:

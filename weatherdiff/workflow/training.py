@@ -106,9 +106,12 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
         steps=options.steps,
         seed=options.seed,
         validation_every=max(1, -(-len(validation) // options.validation_windows)),
+        order=options.order,
     )
     # A store that was prepared again may hold other data: a run on it starts anew.
-    key = digest([training_settings(config), store.metadata["created"]])[:12]
+    settings = training_settings(config)
+    del settings["training"]["devices"]  # a run goes on on any number of them
+    key = digest([settings, store.metadata["created"]])[:12]
     folder = config.output / "training" / key
     with timed(config, "train"), progress_bar("train", "steps") as progress:
         result = fit(
@@ -128,6 +131,7 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
         )
         scale = np.ones((config.window.frames, len(store.channels)), np.float32)
         if options.calibrate:
+            data.trainer = None  # all windows, not this process's share
             scale = calibrate_noise(
                 result.network,
                 data.val_dataloader(),
@@ -161,8 +165,9 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
         objective=objective,
         history_dropout=config.objective.history_dropout,
     )
-    forecaster.save(config.model_folder, overwrite=overwrite)
-    (folder / "last.ckpt").unlink()  # done: to train again is to begin again
+    if result.rank == 0:  # of several processes that trained together, one writes
+        forecaster.save(config.model_folder, overwrite=overwrite)
+        (folder / "last.ckpt").unlink()  # done: to train again is to begin again
     return forecaster
 
 

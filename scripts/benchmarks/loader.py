@@ -1,0 +1,353 @@
+"""Random windows from disk: our loader, a memory map, and the libraries beside us.
+
+Everything is relative to copying the same windows, in batches of 8, from a memory map of raw
+float32 in the page cache (``memmap + copy``, one thread). Runs take turns; figures are medians of
+wall time, with the ratio of processor time beside each (``*_cpu``). A peer that is not installed,
+or fails, gives null: never a pass. The fields look like GRIB: smooth, and of 16 significant bits.
+
+Ours reads what :func:`weatherdiff.prepare` writes (LZ4 with shuffle and a CRC, one time a chunk,
+shards of 64), in two threads; ``raw`` is the same without LZ4, and ``unprepared`` one file a chunk.
+
+    python scripts/benchmarks/loader.py [--quick] --json results.json
+"""
+
+# ruff: noqa: E402
+
+import os
+import sys
+
+for _name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+    os.environ[f"{_name}_NUM_THREADS"] = "1"
+
+import argparse
+import gc
+import json
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from loader_peers import PEERS, SLOW, tensorstore_gather, versions
+from loader_stores import SHARD, forget, make_stores
+
+from weatherdiff.data.order import ExactOrder, Order, PoolOrder
+from weatherdiff.data.reader import BlockReader
+from weatherdiff.data.stream import WindowStream
+
+Int = npt.NDArray[np.int64]
+Float = npt.NDArray[np.float32]
+
+SMALL = (2000, 12, 64, 128)
+LARGE = (400, 69, 121, 240)
+FRAMES, BATCH, THREADS = 4, 8, 2
+STEP_SECONDS = 0.02
+BOUNDS = {
+    "pool_lz4": (">=", 0.60),
+    "pool_packed": (">=", 0.60),
+    "exact_raw": (">=", 0.60),
+    "exact_packed": (">=", 0.45),
+    "exact_lz4": (">=", 0.30),
+    "unprepared": (">=", 0.20),
+    "cold_lz4": (">=", 2.5),
+    "stall_percent": ("<=", 2),
+    "prepare_MBps": (">=", 250),
+    "prepare_rss_GB": ("<=", 0.5),
+    "statistics_MBps": (">=", 500),
+    "over_best_peer": (">", 1),
+    "memory_growth_16x": ("<=", 1.1),
+}
+WHY_NULL = {
+    "pool_packed": "there is no packed profile",
+    "exact_packed": "there is no packed profile",
+    "prepare_MBps": "not measured here",
+    "prepare_rss_GB": "not measured here",
+    "statistics_MBps": "not measured here",
+    "over_best_peer": "a peer is absent or failed",
+    "anemoi_lz4": "anemoi-datasets needs zarr 2, so an environment of its own",
+}
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the small store alone, fewer runs")
+    parser.add_argument("--json", help="file for the results")
+    parser.add_argument("--folder", help="where to make the stores; a temporary folder by default")
+    parser.add_argument("--resident", metavar="FOLDER", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.resident:
+        print(resident(Path(options.resident)))
+        return
+    results: dict[str, Any] = dict.fromkeys(BOUNDS)
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        make_stores(folder / "small", SMALL)
+        results |= warm(folder / "small", quick=options.quick)
+        results |= cold(folder / "small", windows=80 if options.quick else 200)
+        results |= stalls(folder / "small", steps=100 if options.quick else 400)
+        results |= memory_growth(folder / "small")
+        results |= mixing()
+        if not options.quick:
+            make_stores(folder / "large", LARGE)
+            large = warm(folder / "large", quick=False)
+            results |= {f"{key}_large": value for key, value in large.items()}
+    results["anemoi_lz4"] = None
+    results["why_null"] = {k: why for k, why in WHY_NULL.items() if results.get(k) is None}
+    results["versions"] = versions()
+    results["machine"] = f"{os.cpu_count()} processors, {platform.machine()}, {platform.release()}"
+    for key, value in results.items():
+        bound = " ".join(map(str, BOUNDS[key])) if key in BOUNDS else ""
+        shown = f"{value:.4g}" if isinstance(value, float) else value
+        print(f"{key:32} {shown!s:>12} {bound}")
+    if options.json:
+        Path(options.json).write_text(json.dumps(results, indent=2) + "\n")
+
+
+def windows(frames: int) -> Int:
+    """Positions of the frames of all windows."""
+    return np.arange(frames - FRAMES + 1)[:, None] + np.arange(FRAMES)
+
+
+def stream(array: Path, order: Order, *, threads: int = THREADS) -> WindowStream[Float]:
+    """Our loader on one of the stores; its batches are raw arrays."""
+    reader = BlockReader(array)
+    indices = windows(reader.shape[0])
+    return WindowStream(
+        reader, reader.shape[1:], indices, order, lambda rows, parts: parts[0], threads=threads
+    )
+
+
+def pool_order(shape: tuple[int, ...]) -> PoolOrder:
+    """Sixteen blocks of 64 windows where two gigabytes allow, as the training has them."""
+    indices, size = windows(shape[0]), 4 * int(np.prod(shape[1:]))
+    return PoolOrder.sized(indices, BATCH, 0, frame_bytes=size, pool_bytes=2**31)
+
+
+def memory_map(folder: Path, starts: Int) -> Iterator[Float]:
+    """Copy windows from a memory map to batches whose memory is used again."""
+    source = np.load(folder.with_suffix(".npy"), mmap_mode="r")
+    ring = np.empty((4, BATCH, FRAMES, *source.shape[1:]), np.float32)
+    for number, batch in enumerate(starts.reshape(-1, BATCH)):
+        out = ring[number % len(ring)]
+        for window, start in zip(out, batch.tolist(), strict=True):
+            window[...] = source[start : start + FRAMES]
+        yield out
+
+
+def warm(folder: Path, *, quick: bool) -> dict[str, Any]:
+    """Rates relative to the memory map, everything in the page cache, in turns."""
+    shape = BlockReader(folder / "lz4").shape
+    count = len(windows(shape[0]))
+    exact, pool = ExactOrder(count, BATCH, 0), pool_order(shape)
+    many = pool.steps if quick else 2 * pool.steps
+    several, few = max(1, many // 4), max(1, many // (50 if quick else 25))
+    ours = {
+        "pool_lz4": (folder / "lz4", pool, many),
+        "exact_lz4": (folder / "lz4", exact, several),
+        "exact_raw": (folder / "raw", exact, several),
+        "unprepared": (folder / "unprepared", exact, several),
+    }
+    streams = {name: stream(array, order) for name, (array, order, _) in ours.items()}
+    rng = np.random.default_rng(1)
+
+    def run(name: str) -> tuple[int, Iterator[Float]]:
+        if name == "memmap":
+            return several, memory_map(folder, rng.integers(count, size=several * BATCH))
+        if name in ours:
+            steps = ours[name][2]
+            # another part of the epoch each time; whole epochs of a pool, its first fill included
+            start = 0 if name == "pool_lz4" else int(rng.integers(1000))
+            return steps, streams[name].steps(start, start + steps)
+        steps = few if name in SLOW else several
+        batches = PEERS[name][1](folder, rng.integers(count, size=steps * BATCH), FRAMES)
+        if "workers" in name:  # their start is not counted
+            next(batches)
+            steps -= 1
+        return steps, batches
+
+    present = [name for name, (_, peer) in PEERS.items() if peer is not None]
+    spent: dict[str, list[tuple[float, float]]] = {}
+    for turn in range(4 if quick else 8):
+        for name in ["memmap", *ours, *present]:
+            if name in present and turn > 2 and (quick or "workers" in name):
+                continue
+            try:
+                seconds = timed(*run(name))
+            except Exception as error:
+                if name not in present:
+                    raise
+                WHY_NULL[name] = repr(error)
+                present.remove(name)
+                spent.pop(name, None)
+                continue
+            if turn:  # the first fills the page cache
+                spent.setdefault(name, []).append(seconds)
+    wall, processor = (
+        {name: statistics.median(turn[kind] for turn in turns) for name, turns in spent.items()}
+        for kind in (0, 1)
+    )
+    results: dict[str, Any] = {
+        "memmap_MBps": BATCH * FRAMES * 4e-6 * np.prod(shape[1:]) / wall["memmap"]
+    }
+    for name in [*ours, *PEERS]:
+        results[name] = wall["memmap"] / wall[name] if name in wall else None
+        # processor time of worker processes is not ours to see
+        seen = name in wall and "workers" not in name
+        results[f"{name}_cpu"] = processor["memmap"] / processor[name] if seen else None
+    if all(results[name] for name in PEERS):  # else the best may be absent
+        rates = {
+            layout: max(results[name] for name, (array, _) in PEERS.items() if array == layout)
+            for layout in ("lz4", "raw")
+        }
+        results["over_best_peer"] = min(
+            results[name] / rates["raw" if name == "exact_raw" else "lz4"] for name in ours
+        )
+    return results
+
+
+def timed(steps: int, batches: Iterator[Float]) -> tuple[float, float]:
+    """Give wall and processor seconds for each batch."""
+    gc.collect()
+    start = time.perf_counter(), time.process_time()
+    done = sum(1 for _ in batches)
+    spent = time.perf_counter() - start[0], time.process_time() - start[1]
+    if done != steps:
+        raise RuntimeError(f"{done} batches instead of {steps}")
+    return spent[0] / steps, spent[1] / steps
+
+
+def cold(folder: Path, *, windows: int) -> dict[str, float]:
+    """Read windows that no cache holds: ours with eight threads, memory map, tensorstore."""
+    shape = BlockReader(folder / "lz4").shape
+    # apart from each other, so that none is read ahead of with another
+    rng = np.random.default_rng(2)
+    apart = np.arange(0, shape[0] - FRAMES, max(FRAMES, (shape[0] - FRAMES) // windows))
+    starts = rng.permutation(apart)[: len(apart) // BATCH * BATCH]
+
+    class Given:
+        """The same windows for all."""
+
+        def rows(self, step: int) -> Int:
+            return starts[step * BATCH : (step + 1) * BATCH]
+
+        def state(self) -> dict[str, Any]:
+            return {}
+
+    steps = len(starts) // BATCH
+    runs = {
+        "memmap": lambda: memory_map(folder, starts),
+        "ours": lambda: stream(folder / "lz4", Given(), threads=8).steps(0, steps),
+        "tensorstore": (lambda: tensorstore_gather("lz4", folder, starts, FRAMES))
+        if PEERS["tensorstore_lz4"][1]
+        else None,
+    }
+    spent: dict[str, list[float]] = {}
+    for _ in range(3):
+        for name, run in runs.items():
+            if run is not None:
+                forget(folder)
+                spent.setdefault(name, []).append(timed(steps, run())[0])
+    middle = {name: statistics.median(values) for name, values in spent.items()}
+    return {
+        "cold_lz4": middle["memmap"] / middle["ours"],
+        "cold_tensorstore_lz4": middle["memmap"] / middle["tensorstore"]
+        if "tensorstore" in middle
+        else None,
+    }
+
+
+def stalls(folder: Path, *, steps: int) -> dict[str, float]:
+    """Share of the time for which a device that takes 20 ms a step waits for its batch."""
+    shape = BlockReader(folder / "lz4").shape
+    results = {}
+    orders = {"": pool_order(shape), "_exact": ExactOrder(len(windows(shape[0])), BATCH, 0)}
+    for name, order in orders.items():
+        batches = stream(folder / "lz4", order).steps(0, steps + 1)
+        start = time.perf_counter()
+        next(batches)
+        results[f"first_batch{name}_seconds"] = time.perf_counter() - start
+        waited, start = 0.0, time.perf_counter()
+        for _ in range(steps):
+            time.sleep(STEP_SECONDS)
+            asked = time.perf_counter()
+            next(batches)
+            waited += time.perf_counter() - asked
+        results[f"stall_percent{name}"] = 100 * waited / (time.perf_counter() - start)
+        batches.close()
+    return results
+
+
+def memory_growth(folder: Path) -> dict[str, float]:
+    """Peak memory of a process that loads 16 times as many times, over that of one.
+
+    The longer store's shards are links to those of the shorter.
+    """
+    source, longer = folder / "lz4", folder / "longer"
+    document = json.loads((source / "zarr.json").read_text())
+    shards = document["shape"][0] // SHARD
+    document["shape"][0] = 16 * shards * SHARD
+    longer.mkdir()
+    (longer / "zarr.json").write_text(json.dumps(document))
+    for number in range(16 * shards):
+        place = Path("c") / str(number) / "0" / "0" / "0"
+        (longer / place).parent.mkdir(parents=True)
+        os.link(source / "c" / str(number % shards) / "0" / "0" / "0", longer / place)
+    peaks = [
+        float(
+            subprocess.run(
+                [sys.executable, __file__, "--resident", str(path)], check=True, capture_output=True
+            ).stdout
+        )
+        for path in (source, longer)
+    ]
+    return {"memory_growth_16x": peaks[1] / peaks[0], "memory_1x_MB": peaks[0] / 1e3}
+
+
+def resident(array: Path) -> int:
+    """Load for a while by pools; give the peak of resident memory in kB."""
+    order = pool_order(BlockReader(array).shape)
+    first = len(order.pools(0)[0].rows) // BATCH
+    for _ in stream(array, order).steps(0, min(order.steps * 2, 3 * first)):
+        pass
+    # Not ru_maxrss, which a process inherits from the one that started it.
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
+
+
+def mixing() -> dict[str, float]:
+    """How far the batches of a pool order are from those of a full permutation.
+
+    A signal with the memory of weather, six-hourly red noise with an e-folding time of five days,
+    is averaged over each batch. ``pool_variance_inflation`` is the variance of these averages
+    relative to that of a full permutation's (1: as good), ``pool_pair_correlation`` the mean
+    correlation of two windows of a batch, ``(inflation - 1) / (batch - 1)``; for 16 blocks of 58
+    windows, batches of 32, and records of 16 and 160 pools.
+    """
+    results = {}
+    batch, block, blocks = 32, 58, 16
+    for name, count in (("", 16 * block * blocks), ("_long", 160 * block * blocks)):
+        rng, memory = np.random.default_rng(3), float(np.exp(-0.25 / 5))
+        signal = rng.normal(size=count)
+        for time_ in range(1, count):
+            signal[time_] = memory * signal[time_ - 1] + np.sqrt(1 - memory**2) * signal[time_]
+        variances = []
+        for order in (
+            PoolOrder(count, batch, 0, block=block, blocks=blocks),
+            ExactOrder(count, batch, 0),
+        ):
+            steps = 4 * (count // batch)
+            variances.append(np.var([signal[order.rows(s)].mean() for s in range(steps)]))
+        inflation = float(variances[0] / variances[1])
+        results[f"pool_variance_inflation{name}"] = inflation
+        results[f"pool_pair_correlation{name}"] = (inflation - 1) / (batch - 1)
+    return results
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Memory that is used again when nobody looks at it any more."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Buffers"]
+
+
+class Buffers:
+    """Arrays of one shape, recycled.
+
+    Fresh memory costs about as much as the copy into it, page by page. An array that was taken
+    comes back by itself when no array or tensor that was made of it is left, so that a batch which
+    is kept (``list(loader)``) keeps its memory and is never written over.
+
+    Parameters
+    ----------
+    shape : tuple of int
+
+    Notes
+    -----
+    The memory is pageable: a device copies from it before the call returns. Pinned memory is copied
+    from later, when it may have been given to the next batch.
+
+    Examples
+    --------
+    >>> buffers = Buffers((2, 3))
+    >>> first = buffers.take()
+    >>> address = first.ctypes.data
+    >>> buffers.take().ctypes.data == address            # ``first`` is in use
+    False
+    >>> row = first[0]
+    >>> del first
+    >>> buffers.spare                                    # the second one; ``row`` holds the first
+    1
+    >>> del row
+    >>> buffers.spare
+    2
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self._free: deque[npt.NDArray[np.float32]] = deque()
+
+    @property
+    def spare(self) -> int:
+        """How many arrays wait to be used again."""
+        return len(self._free)
+
+    def take(self) -> npt.NDArray[np.float32]:
+        """Give an array whose values are arbitrary."""
+        try:
+            base = self._free.pop()
+        except IndexError:
+            base = np.empty(self.shape, np.float32)
+        # The view lives as long as anything made of it; numpy would let views of views forget it,
+        # were its base not of another type.
+        view = np.asarray(base.data)
+        weakref.finalize(view, self._free.append, base).atexit = False
+        return view
