@@ -10,20 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.moments import STATISTICS
 from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.shards import chunk_file, encode, put_file
-from weatherdiff.data.store import FORMAT, FORMAT_VERSION, LOST
+from weatherdiff.data.store import CODECS, FORMAT, FORMAT_VERSION, LOST
 from weatherdiff.data.tasks import CHANGES, FIELDS, FRAMES, SEEN
 from weatherdiff.data.windows import Int
 from weatherdiff.grid import Grid
 
 __all__ = ["create_store", "finish_store", "lengthen"]
 
-CODECS = [BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle), Crc32cCodec()]
 # Of the arrays that grow with time. Their shape can then change without their chunks.
 TIMES_PER_CHUNK = 2**16
 

@@ -25,14 +25,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["STATISTICS", "Moments", "change_moments", "frame_moments"]
+__all__ = ["NOTHING", "STATISTICS", "Moments", "change_moments", "frame_moments"]
 
 #: Order of the numbers on the last axis of a table of moments.
 STATISTICS = ("count", "mean", "squared_deviations", "minimum", "maximum")
 
 Array = npt.NDArray[Any]
 
-TILE = 2**14  # values that stay in the processor's cache while they are passed over twice
+#: A row of such a table, of no value.
+NOTHING = (0.0, np.nan, 0.0, np.inf, -np.inf)
+
+TILE = 2**15  # values that stay in the processor's cache while they are passed over twice
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ def frame_moments(fields: Array) -> Array:
     rows = max(1, TILE // flat.shape[2])
     for channel in range(flat.shape[1]):
         for start in range(0, len(flat), rows):
-            out[start : start + rows, channel] = _rows(flat[start : start + rows, channel])
+            part = (slice(start, start + rows), channel)
+            _fill(out[part], flat[part])
     return out
 
 
@@ -134,25 +138,24 @@ def change_moments(now: Array, before: Array) -> Array:
     for channel in range(now.shape[1]):
         for start in range(0, len(now), rows):
             part = (slice(start, start + rows), channel)
-            out[part] = _rows(np.subtract(now[part], before[part], dtype=np.float64))
+            _fill(out[part], np.subtract(now[part], before[part], dtype=np.float64))
     return out
 
 
-def _rows(values: Array) -> Array:
-    """Moments of each row (row, value)."""
-    x = values.astype(np.float64)
-    low, high = values.min(axis=1), values.max(axis=1)
+def _fill(out: Array, values: Array) -> None:
+    """Moments of each row (row, value) into (row, statistic)."""
+    count, mean, squares, low, high = out.T
+    low[:], high[:] = values.min(axis=1), values.max(axis=1)
     if np.isnan(low).any():  # a minimum is NaN where any value is
-        return np.stack([_gappy(row) for row in x])
-    mean = x.mean(axis=1)
+        for row, place in zip(values, out, strict=True):
+            there = row[~np.isnan(row)]
+            if len(there):
+                _fill(place[None], there[None])
+            else:
+                place[:] = NOTHING
+        return
+    x = values.astype(np.float64)
+    count[:] = x.shape[1]
+    x.mean(axis=1, out=mean)
     x -= mean[:, None]
-    return np.stack(
-        [np.full(len(x), float(x.shape[1])), mean, np.einsum("ij,ij->i", x, x), low, high], axis=-1
-    )
-
-
-def _gappy(row: Array) -> Array:
-    there = row[~np.isnan(row)]
-    if not len(there):
-        return np.array([0.0, np.nan, 0.0, np.inf, -np.inf])
-    return np.asarray(_rows(there[None])[0])
+    np.einsum("ij,ij->i", x, x, out=squares)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from weatherdiff.data.moments import Moments
+from weatherdiff.data.moments import NOTHING, Moments
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.tasks import CHANGES, FRAMES
 from weatherdiff.data.windows import Period
@@ -55,7 +55,7 @@ def field_statistics(store: FieldStore, start: str, stop: str) -> xr.Dataset:
     leads = np.asarray(group["moments/lead"][...])  # type: ignore[index]
     changes = np.asarray(group[CHANGES][rows])  # type: ignore[index]
     before = store.times[rows, None] - leads < period.start
-    changes[before] = [0.0, np.nan, 0.0, np.inf, -np.inf]
+    changes[before] = NOTHING
     frames = Moments.merge(np.asarray(group[FRAMES][rows]))  # type: ignore[index]
     names = ("count", "mean", "std", "minimum", "maximum")
     variables: dict[str, Any] = {n: ("channel", getattr(frames, n)) for n in names}

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
+from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.manifest import Manifest
@@ -25,9 +26,10 @@ __all__ = ["FORMAT_VERSION", "FieldStore"]
 FORMAT = "weatherdiff field store"
 FORMAT_VERSION = 2
 
-# A chunk that is lost reads as the fill value without an error, so that is one which fields never
-# have (prepare refuses it).
+# The checksum finds flipped bits. A chunk that is lost reads as the fill value without an error, so
+# that is one which fields never have (prepare refuses it).
 LOST = np.float32(np.inf)
+CODECS = [BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle), Crc32cCodec()]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weatherdiff.data.moments import STATISTICS, Moments, change_moments, frame_moments
+from weatherdiff.data.moments import NOTHING, STATISTICS, Moments, change_moments, frame_moments
 from weatherdiff.data.shards import (
     checksum,
     chunk_file,
@@ -115,7 +115,7 @@ class Job:
         self._refuse_infinite(block, start + old)
         table = np.full((self.shard, self.frame[0], len(STATISTICS)), np.nan)
         table[old : stop - start] = frame_moments(block)
-        seen = (~np.isnan(block)).any(axis=0)
+        seen: Array = np.any(~np.isnan(block), axis=0)
         with ThreadPoolExecutor(ENCODERS) as pool:
             chunks = list(pool.map(encode, block))
         del block
@@ -147,22 +147,23 @@ class Job:
         start, stop = self.span(index)
         old = max(0, self.kept - start)
         table = np.full((self.shard, len(self.leads), self.frame[0], len(STATISTICS)), np.nan)
-        none = [0.0, np.nan, 0.0, np.inf, -np.inf]
         now = self.read(np.arange(start + old, stop))
         for number, lead in enumerate(self.leads):
             begin = self.times[start + old : stop] - lead
             place = np.searchsorted(self.times, begin)
             there = np.flatnonzero(self.times[place] == begin)
-            table[old : stop - start, number] = none
+            table[old : stop - start, number] = NOTHING
             if len(there):
                 outside = there[place[there] < start + old]
                 inside = there[place[there] >= start + old]
-                for rows, before in (
-                    (outside, self.read(place[outside])),
-                    (inside, now[place[inside] - start - old]),
+                for rows, frames, places in (
+                    (outside, self.read(place[outside]), np.arange(len(outside))),
+                    (inside, now, place[inside] - start - old),
                 ):
                     if len(rows):
-                        table[old + rows, number] = change_moments(now[rows], before)
+                        before = frames[_contiguous(places)]
+                        changes = change_moments(now[_contiguous(rows)], before)
+                        table[old + rows, number] = changes
         if old:
             table[:old] = self._chunk(CHANGES, index, table)[:old]
         files = {self._chunk_file(CHANGES, index, 3): encode(table)}
@@ -269,3 +270,9 @@ class Job:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return entry
+
+
+def _contiguous(rows: Int) -> Int | slice:
+    """Give ascending rows as a slice where they are one, which copies nothing."""
+    whole = rows[-1] - rows[0] + 1 == len(rows)
+    return slice(int(rows[0]), int(rows[-1]) + 1) if whole else rows
