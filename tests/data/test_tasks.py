@@ -42,7 +42,7 @@ def test_threads_give_the_same_bytes(grown, tmp_path, content):
     assert reports == [(n, FRAMES) for n in range(10, 70, 10)]
 
 
-def test_a_cluster_gives_the_same_bytes_from_a_client_or_an_address(grown, tmp_path, content):
+def test_a_cluster_gives_the_same_bytes(grown, tmp_path, content):
     one = content(prepare(grown, tmp_path / "one.zarr", **SETTINGS).path)
     with (
         LocalCluster(

@@ -273,25 +273,27 @@ def fit_normalizer(
     total = np.zeros(len(transforms))
     changes = np.zeros((spec.frames, len(transforms)))
     counts = np.zeros(spec.frames)
-    recent, held = inside[:0], np.empty((0, *weights.shape), np.float32)
+    earlier: list[tuple[Int, npt.NDArray[np.float32]]] = []  # the block before, if there is one
     for indices in _blocks(inside, block):
         now = states(indices)
         total += _mean_squares(weights, now, np.arange(len(now)))
-        known = np.concatenate([recent, indices])
-        held = np.concatenate([held, now])
         for lead, seconds in enumerate(spec.lead_times):
             begin = times[indices] - seconds
             before = np.searchsorted(times, begin)
             rows = np.flatnonzero((times[before] == begin) & usable[before])
             before = before[rows]
-            place = np.searchsorted(known, before)
-            near = known[place] == before
-            changes[lead] += _mean_squares(weights, now, rows[near], held, place[near])
-            if not near.all():  # further back than is held
-                far = states(before[~near])
-                changes[lead] += _mean_squares(weights, now, rows[~near], far, np.arange(len(far)))
+            missing = np.ones(len(rows), bool)
+            for known, frames in [(indices, now), *earlier]:
+                place = np.searchsorted(known, before).clip(max=len(known) - 1)
+                near = missing & (known[place] == before)
+                changes[lead] += _mean_squares(weights, now, rows[near], frames, place[near])
+                missing &= ~near
+            if missing.any():  # further back
+                far = states(before[missing])
+                places = np.arange(len(far))
+                changes[lead] += _mean_squares(weights, now, rows[missing], far, places)
             counts[lead] += len(rows)
-        recent, held = known[-block:], held[-block:]
+        earlier = [(indices, now)]
     std = np.sqrt(total / len(inside))
     if not counts.all():
         raise InputError(
