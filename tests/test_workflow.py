@@ -303,3 +303,39 @@ def test_help_loads_neither_torch_nor_xarray() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert "exit codes" in done.stdout
+
+
+def test_new_dates_of_the_source_are_added_to_the_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    time = np.arange("2001-01-01", "2002-12-31", dtype="datetime64[D]").astype("datetime64[ns]")
+    values = 101_325 + 300 * np.random.default_rng(3).normal(size=(time.size, 7, 9))
+    ds = xr.Dataset(
+        {"slp": (("time", "lat", "lon"), values, {"units": "Pa"})},
+        {"time": time, "lat": np.linspace(65, 35, 7), "lon": np.arange(300.0, 345, 5)},
+    )
+    for name, part in (("2001", ds.isel(time=slice(400))), ("2002", ds.isel(time=slice(400, 500)))):
+        part.to_netcdf(tmp_path / f"{name}.nc.later")
+    (tmp_path / "2001.nc.later").rename(tmp_path / "2001.nc")
+    settings = [
+        f"output={tmp_path / 'run'}",
+        f"data.source={tmp_path}/*.nc",
+        "splits.training=[2001-01-01, 2001-09-30]",
+        "splits.validation=[2001-10-15, 2001-11-30]",
+        "splits.test=[2001-12-10, 2002-01-31]",
+    ]
+    config = CONFIGS / "daily_pressure.yaml"
+    assert call("check", config, *settings) == 0
+    assert "400, 2001-01-01T00:00:00 to 2002-02-04T00:00:00, every 24 h" in capsys.readouterr().out
+    assert call("prepare", config, *settings) == 0
+    (tmp_path / "2002.nc.later").rename(tmp_path / "2002.nc")
+    for _ in range(2):
+        assert call("prepare", config, *settings) == 0
+        assert "500 times" in capsys.readouterr().out
+    for name in ("2001", "2002"):
+        (tmp_path / f"{name}.nc").unlink()
+    assert call("prepare", config, *settings) == 0  # the source has gone, the store is there
+    store = weatherdiff.FieldStore.open(tmp_path / "run" / "fields.zarr")
+    np.testing.assert_allclose(
+        store.read(np.arange(500))[:, 0], ds["slp"][:500, ::-1].astype("f4"), rtol=1e-6
+    )

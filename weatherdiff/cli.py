@@ -60,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         if verb in ("prepare", "train", "forecast"):
             sub.add_argument("--overwrite", action="store_true", help="replace what is there")
+        if verb == "prepare":
+            sub.add_argument(
+                "--scheduler", metavar="WHO",
+                help='"threads", or the address of a dask cluster that does the work',
+            )  # fmt: skip
         if verb == "train":
             sub.add_argument("--no-resume", action="store_true", help="start from the beginning")
         if verb == "evaluate":
@@ -143,7 +148,9 @@ def _call(options: argparse.Namespace) -> None:
         case "check":
             print(workflow.check(config))
         case "prepare":
-            store = workflow.prepare(config, overwrite=options.overwrite)
+            store = workflow.prepare(
+                config, overwrite=options.overwrite, scheduler=options.scheduler
+            )
             print(f"{store.path}: {len(store.times)} times, {', '.join(store.channels.labels)}")
         case "train":
             workflow.train(config, resume=not options.no_resume, overwrite=options.overwrite)

@@ -11,14 +11,22 @@ import glob
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from weatherdiff.errors import LockedError, StorageError
 
-__all__ = ["DISK_ERRORS", "PARTIAL_SUFFIX", "locked", "remove_leftovers", "staged"]
+__all__ = [
+    "DISK_ERRORS",
+    "PARTIAL_SUFFIX",
+    "flush",
+    "locked",
+    "publish",
+    "remove_leftovers",
+    "staged",
+]
 
 PARTIAL_SUFFIX = ".partial"
 FORMER_SUFFIX = ".former"
@@ -76,8 +84,7 @@ def staged(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _flush(temporary)
-        _publish(temporary, path)
+        publish(temporary, path)
     except OSError as error:
         _remove(temporary)
         if error.errno in DISK_ERRORS:
@@ -148,7 +155,12 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
 
 
-def _publish(temporary: Path, path: Path) -> None:
+def publish(temporary: Path, path: Path) -> None:
+    """Force a file or folder to the disk, and give it its final name by a rename.
+
+    A folder that is there is moved aside before, and removed after, the rename.
+    """
+    flush([temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary])
     if path.is_dir() and not temporary.is_dir():
         raise StorageError(f"Could not write {path}: there is a folder of that name.")
     if path.is_dir():
@@ -166,11 +178,10 @@ def _publish(temporary: Path, path: Path) -> None:
     _sync(path.parent)
 
 
-def _flush(path: Path) -> None:
-    """Force the bytes of a file, or of all files below a folder, to the disk."""
-    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+def flush(paths: Iterable[Path]) -> None:
+    """Force files and folders to the disk."""
     with ThreadPoolExecutor(8) as pool:  # waiting for the disk, which likes to wait for many
-        list(pool.map(_sync, files))
+        list(pool.map(_sync, paths))
 
 
 def _sync(path: Path) -> None:

@@ -12,7 +12,13 @@ import xarray as xr
 from weatherdiff.data import prepare as module
 from weatherdiff.data.prepare import parse_step, prepare
 from weatherdiff.data.store import FieldStore
-from weatherdiff.errors import ConfigError, InputError, StorageError, UnitsError
+from weatherdiff.errors import (
+    ConfigError,
+    InputError,
+    MissingInputError,
+    StorageError,
+    UnitsError,
+)
 
 FRAMES = 60  # six-hourly from 1 March 2020: fifteen days
 TRAINING = ("2020-03-01", "2020-03-08")
@@ -299,40 +305,69 @@ class BrokenError(Exception):
     """What only a broken source raises."""
 
 
+def breaking(ds, at, reads):
+    """Ten times a chunk; the chunk of number ``at[0]`` cannot be read."""
+
+    def read(block, block_info=None):
+        if block_info:
+            number = block_info[0]["chunk-location"][0]
+            if number == at[0]:
+                raise BrokenError
+            reads.append(number)
+        return block
+
+    chunked = dask.array.from_array(ds["2m_temperature"].values, chunks=(10, 3, 5), name="values")
+    chunked = chunked.map_blocks(
+        read, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32), name="broken"
+    )
+    return ds.assign({"2m_temperature": (DIMS, chunked, {"units": "K"})})
+
+
 @pytest.mark.parametrize("existing", [False, True])
-def test_a_source_that_breaks_half_way_leaves_what_was_there(
+def test_a_source_that_breaks_half_way_leaves_what_was_there_and_is_gone_on_with(
     run, ds, tmp_path, monkeypatch, existing
 ):
     if existing:
         run(ds)
     monkeypatch.setattr(module, "BLOCK_BYTES", 10 * 4 * 2 * 3 * 5)
-
-    def read(block, block_info=None):
-        if block_info and block_info[0]["chunk-location"][0] == 4:
-            raise BrokenError
-        return block
-
-    chunked = dask.array.from_array(ds["2m_temperature"].values, chunks=(10, 3, 5))
-    chunked = chunked.map_blocks(read, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
-    broken = ds.assign({"2m_temperature": (DIMS, chunked, {"units": "K"})})
-    done = []
+    at, reads, done = [4], [], []
+    broken = breaking(ds, at, reads)
     with pytest.raises(BrokenError):
         run(broken, overwrite=True, progress=lambda n, _: done.append(n))
     assert done == [10, 20, 30, 40]
-    assert [p.name for p in tmp_path.iterdir()] == ["fields.zarr"] * existing
+    names = {"fields.zarr"} if existing else set()
+    assert {p.name for p in tmp_path.iterdir()} == {".fields.zarr.prepared.working"} | names
     if existing:
         assert FieldStore.open(tmp_path / "fields.zarr").read([59]).shape == (1, 2, 3, 5)
+    else:
+        with pytest.raises(MissingInputError, match="run prepare first"):
+            FieldStore.open(tmp_path / "fields.zarr")
+    at[0] = None
+    reads.clear()
+    store = run(broken, overwrite=existing)
+    assert reads[1:] == [4, 5]  # the first, to see if it is plausible
+    assert [p.name for p in tmp_path.iterdir()] == ["fields.zarr"]
+    np.testing.assert_array_equal(store.read(np.arange(FRAMES)), store.channels.stack(ds))
 
 
-def test_a_full_disk_is_a_storage_error_and_leaves_nothing(run, ds, tmp_path, monkeypatch):
+def test_a_source_that_breaks_at_once_leaves_nothing(run, ds, tmp_path):
+    with pytest.raises(BrokenError):
+        run(breaking(ds, [3], []))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_a_storage_error_and_the_next_run_goes_on(run, ds, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, "finish_store", full)
-    with pytest.raises(StorageError, match="No space left") as caught:
-        run(ds)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "finish_store", full)
+        with pytest.raises(StorageError, match="No space left") as caught:
+            run(ds)
     assert caught.value.exit_code == 74
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "fields.zarr").exists()
+    assert run(ds).shape == (FRAMES, 2, 3, 5)
+    assert [p.name for p in tmp_path.iterdir()] == ["fields.zarr"]
 
 
 @pytest.mark.parametrize(

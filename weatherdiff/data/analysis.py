@@ -23,6 +23,7 @@ __all__ = [
     "named_dimensions",
     "place",
     "settle",
+    "stored_times",
     "used_dimensions",
 ]
 
@@ -175,13 +176,24 @@ def chunk(ds: xr.Dataset, chunks: Mapping[str, int] | None, names: Mapping[str, 
     """
     if ds.chunks and not chunks:
         return ds.chunk()
-    own_time = next((old for old, new in names.items() if new == "time"), "time")
-    stored = max(
-        (v.encoding.get("preferred_chunks", {}).get(own_time, 1) for v in ds.data_vars.values()),
-        default=1,
-    )
+    stored = stored_times(ds, names)
     step = max((v.nbytes // v.sizes.get("time", 1) for v in ds.data_vars.values()), default=1)
     times = max(1, int(_CHUNK_BYTES // (step * stored))) * stored
     sizes = {**dict.fromkeys(DIMENSION_ORDER, -1), "time": times, **(chunks or {})}
     # a token of its own: dask would otherwise read the data to compute one
     return ds.chunk({k: v for k, v in sizes.items() if k in ds.dims}, token=uuid.uuid4().hex)
+
+
+def stored_times(ds: xr.Dataset, names: Mapping[str, str]) -> int:
+    """Tell how many consecutive times the source stores together; 1 if it does not say.
+
+    Parameters
+    ----------
+    ds : xr.Dataset
+        With canonical names.
+    names : mapping
+        Canonical names by own ones.
+    """
+    own = next((old for old, new in names.items() if new == "time"), "time")
+    sizes = (v.encoding.get("preferred_chunks", {}).get(own, 1) for v in ds.data_vars.values())
+    return max(sizes, default=1)

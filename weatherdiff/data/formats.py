@@ -22,7 +22,7 @@ from weatherdiff.data.netcdf3 import required_bytes
 from weatherdiff.data.samples import sample_path
 from weatherdiff.errors import ConfigError, InputError, MissingInputError, StorageError
 
-__all__ = ["find_paths", "load", "open_raw", "reading"]
+__all__ = ["find_paths", "load", "open_raw", "reading", "translated"]
 
 Lazy = TypeVar("Lazy", xr.Dataset, xr.DataArray)
 
@@ -154,9 +154,15 @@ def load(ds: Lazy) -> Lazy:
 @contextmanager
 def reading(path: str) -> Iterator[None]:
     """Turn what the many libraries raise into our errors; one thread: HDF5 likes no more."""
+    with translated(path), dask.config.set(scheduler="synchronous"):
+        yield
+
+
+@contextmanager
+def translated(path: str) -> Iterator[None]:
+    """Turn what the many libraries raise into our errors."""
     try:
-        with dask.config.set(scheduler="synchronous"):
-            yield
+        yield
     except FileNotFoundError as error:
         raise MissingInputError(
             f"{path}: there is no file or Zarr store here; the files of a folder are given as "

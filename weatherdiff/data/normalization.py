@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from weatherdiff.data.forcings import DAY, YEAR
+from weatherdiff.data.moments import TILE
 from weatherdiff.data.transforms import BoundedTransform
-from weatherdiff.data.windows import Int, Period, WindowSpec, find_windows
+from weatherdiff.data.windows import Int, Period, WindowSpec
 from weatherdiff.errors import InputError
 
 __all__ = ["Harmonics", "Normalizer", "fit_normalizer"]
@@ -114,8 +115,14 @@ class Normalizer:
         InputError
             A value is outside the bounds of its variable.
         """
-        anomaly = self._transform(fields) - self._mean(times)
-        return (anomaly / self.std[:, None, None]).astype(np.float32)
+        basis = self.harmonics.evaluate(times)
+        out = np.empty(fields.shape, np.float32)
+        for c, transform in enumerate(self.transforms):  # one after the other: bounded memory
+            mean = np.tensordot(basis, self.climatology[:, c].astype(np.float64), axes=1)
+            anomaly = np.subtract(transform.forward(fields[:, c]), mean, out=mean)
+            np.divide(anomaly, self.std[c], out=anomaly)
+            out[:, c] = anomaly
+        return out
 
     def fields(self, state: Array, times: Int) -> npt.NDArray[np.float32]:
         """Undo :meth:`state`; values come out within their bounds.
@@ -148,12 +155,6 @@ class Normalizer:
         """Undo :meth:`tendency`."""
         change = tendency * self.tendency_std[..., None, None]
         return (last[..., None, :, :, :] + change).astype(np.float32)
-
-    def _transform(self, fields: Array) -> npt.NDArray[np.float64]:
-        z = np.empty(fields.shape, np.float64)
-        for c, transform in enumerate(self.transforms):
-            z[:, c] = transform.forward(fields[:, c])
-        return z
 
     def _mean(self, times: Int) -> npt.NDArray[np.float64]:
         return np.tensordot(self.harmonics.evaluate(times), self.climatology, axes=1)
@@ -223,7 +224,7 @@ def fit_normalizer(
     period : Period
         The training period. No frame outside is read.
     block : int
-        Frames in memory at once.
+        Frames in memory at once, three times over.
 
     Raises
     ------
@@ -242,55 +243,58 @@ def fit_normalizer(
     size = harmonics.evaluate(times[:1]).shape[1]
     gram = np.zeros((size, size))
     moment = np.zeros((size, *weights.shape))
-    unfitted = Normalizer(
-        transforms,
-        harmonics,
-        np.zeros(moment.shape, np.float32),
-        np.ones(len(transforms)),
-        np.ones((spec.frames, len(transforms))),
-        spec.step,
-        period,
-    )
     for indices in _blocks(inside, block):
-        basis = harmonics.evaluate(times[indices])
+        basis, fields = harmonics.evaluate(times[indices]), read(indices)
         gram += basis.T @ basis
-        moment += np.tensordot(basis.T, unfitted._transform(read(indices)), axes=1)
+        for c, transform in enumerate(transforms):
+            z = transform.forward(fields[:, c]).astype(np.float64)
+            moment[:, c] += np.tensordot(basis.T, z, axes=1)
     # The pseudo-inverse drops waves that the times cannot tell apart.
     climatology = np.tensordot(np.linalg.pinv(gram, rcond=1e-10, hermitian=True), moment, axes=1)
     centred = Normalizer(
         transforms,
         harmonics,
         climatology.astype(np.float32),
-        unfitted.std,
-        unfitted.tendency_std,
+        np.ones(len(transforms)),
+        np.ones((spec.frames, len(transforms))),
         spec.step,
         period,
     )
+    del climatology, moment
 
     # pass 2: variances of the anomalies and of their changes
-    cells = weights.sum(axis=(1, 2))
+    def states(indices: Int) -> npt.NDArray[np.float32]:
+        out = centred.state(read(indices), times[indices])
+        out[:, weights == 0] = 0
+        return out
 
-    def variance(values: Array) -> npt.NDArray[np.float64]:
-        """Area-weighted mean square over cells, summed over all leading axes but the channel."""
-        squares = np.where(weights > 0, np.square(values, dtype=np.float64), 0)
-        return np.einsum("tcyx,cyx->c", squares, weights) / cells
-
+    usable = np.zeros(len(times), bool)
+    usable[inside] = True
     total = np.zeros(len(transforms))
-    for indices in _blocks(inside, block):
-        total += variance(centred.state(read(indices), times[indices]))
-    std = np.sqrt(total / len(inside))
-
     changes = np.zeros((spec.frames, len(transforms)))
     counts = np.zeros(spec.frames)
-    for lead in range(spec.frames):
-        pair = WindowSpec(history=1, frames=1, step=int(spec.lead_times[lead]))
-        found = find_windows(times, valid, pair, period)
-        for rows in _blocks(np.arange(len(found)), block // 2 or 1):
-            both = found.indices[rows]
-            unique, where = np.unique(both, return_inverse=True)
-            states = centred.state(read(unique), times[unique])[where.reshape(both.shape)]
-            changes[lead] += variance(states[:, 1] - states[:, 0])
+    earlier: list[tuple[Int, npt.NDArray[np.float32]]] = []  # the block before, if there is one
+    for indices in _blocks(inside, block):
+        now = states(indices)
+        total += _mean_squares(weights, now, np.arange(len(now)))
+        for lead, seconds in enumerate(spec.lead_times):
+            begin = times[indices] - seconds
+            before = np.searchsorted(times, begin)
+            rows = np.flatnonzero((times[before] == begin) & usable[before])
+            before = before[rows]
+            missing = np.ones(len(rows), bool)
+            for known, frames in [(indices, now), *earlier]:
+                place = np.searchsorted(known, before).clip(max=len(known) - 1)
+                near = missing & (known[place] == before)
+                changes[lead] += _mean_squares(weights, now, rows[near], frames, place[near])
+                missing &= ~near
+            if missing.any():  # further back
+                far = states(before[missing])
+                places = np.arange(len(far))
+                changes[lead] += _mean_squares(weights, now, rows[missing], far, places)
             counts[lead] += len(rows)
+        earlier = [(indices, now)]
+    std = np.sqrt(total / len(inside))
     if not counts.all():
         raise InputError(
             f"No pair of frames {spec.lead_times[counts.argmin()] / 3600:g} hours apart lies in "
@@ -308,6 +312,31 @@ def fit_normalizer(
     return Normalizer(
         transforms, harmonics, centred.climatology, std, change_std / std, spec.step, period
     )
+
+
+def _mean_squares(
+    weights: npt.NDArray[np.float64],
+    now: Array,
+    rows: Int,
+    before: Array | None = None,
+    places: Int | None = None,
+) -> npt.NDArray[np.float64]:
+    """Area-weighted mean square over cells of frames, or of changes, summed over them; (channel,).
+
+    In float64, by tiles that stay in the processor's cache.
+    """
+    out = np.zeros(now.shape[1])
+    tile = max(1, TILE // weights[0].size)
+    for c, area in enumerate(weights.reshape(len(weights), -1)):
+        for start in range(0, len(rows), tile):
+            part = slice(start, start + tile)
+            values = now[rows[part], c]
+            if before is not None and places is not None:
+                values = values - before[places[part], c]
+            squares = values.reshape(len(values), -1).astype(np.float64)
+            np.square(squares, out=squares)
+            out[c] += (squares @ area).sum()
+    return out / weights.sum(axis=(1, 2))
 
 
 def _blocks(indices: Int, size: int) -> Iterator[Int]:

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weatherdiff.data.analysis import DIMENSION_ORDER, chunk, settle
+from weatherdiff.data.analysis import DIMENSION_ORDER, chunk, settle, stored_times
 from weatherdiff.data.combine import combine, order_times
 from weatherdiff.data.formats import find_paths, open_raw, reading
+from weatherdiff.data.source import SOURCES, files_of
 from weatherdiff.errors import ConfigError, InputError, WeatherdiffError
 from weatherdiff.layout import LAYOUT, Layout, canonical_layout
 from weatherdiff.schema import VARIABLES, canonical_names, validate
@@ -123,12 +124,14 @@ def open_fields(
 
     parts: list[tuple[str, xr.Dataset]] = []
     layouts: list[Layout] = []
+    lengths: set[int] = set()
     for source, ds, own in raw:
         with naming(source):
             wanted = None if variables is None else [own.get(name, name) for name in variables]
             part = settle(ds.rename(own), variables=wanted, note=note)
             if part.data_vars:
                 stated = {own.get(name, name): unit for name, unit in (units or {}).items()}
+                lengths.add(stored_times(part, own) if "time" in part.dims else 1)
                 part, layout = canonical_layout(chunk(part, chunks, own), units=stated)
                 parts.append((source, part))
                 layouts.append(replace(layout, names={new: old for old, new in own.items()}))
@@ -140,7 +143,12 @@ def open_fields(
         validate(ds)
     describe(layout, ds, note)
     recorded = {LAYOUT: json.dumps(layout.to_dict()), "weatherdiff_history": "\n".join(history)}
-    return ds.assign_attrs(recorded)
+    ds = ds.assign_attrs(recorded)
+    # for prepare: what the data were read from, and in which pieces they can be read at once
+    files = files_of([source for source, _ in parts if not isinstance(paths, xr.Dataset)])
+    whole = len(raw) == 1 and len(lengths) == 1  # else the pieces begin anywhere
+    ds.encoding[SOURCES] = {"files": files, "chunk": lengths.pop() if whole else 1}
+    return ds
 
 
 def read_parts(

@@ -1,4 +1,4 @@
-"""Canonical Dataset -> FieldStore, out of core, published only when whole."""
+"""Canonical Dataset -> FieldStore, out of core, resumable, published only when whole."""
 
 from __future__ import annotations
 
@@ -6,61 +6,49 @@ import datetime
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Required, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
+import zarr
 
 from weatherdiff import schema
 from weatherdiff.data.channels import Channels
-from weatherdiff.data.formats import load
+from weatherdiff.data.create import create_store, finish_store
+from weatherdiff.data.engine import Scheduler, run_tasks
+from weatherdiff.data.manifest import Manifest
+from weatherdiff.data.moments import Moments
 from weatherdiff.data.normalization import fit_normalizer
-from weatherdiff.data.store import FieldStore, create_store, finish_store, read_frames
+from weatherdiff.data.plan import BLOCK_BYTES, Plan, analysis_times, require_step
+from weatherdiff.data.source import Source
+from weatherdiff.data.store import FieldStore
+from weatherdiff.data.tasks import FRAMES, SEEN, Job
 from weatherdiff.data.transforms import BoundedTransform
-from weatherdiff.data.windows import Int, Period, WindowSpec, seconds
+from weatherdiff.data.windows import Period, WindowSpec
+from weatherdiff.data.working import empty, working_folder
 from weatherdiff.errors import ConfigError, InputError
 from weatherdiff.grid import Grid
-from weatherdiff.staging import staged
 
-__all__ = ["prepare"]
+__all__ = ["Settings", "counted", "make_plan", "parse_step", "prepare", "require_bounds"]
 
 logger = logging.getLogger(__name__)
 
 Fill = Literal["climatology"]
 Progress = Callable[[int, int], None]
 
-BLOCK_BYTES = 32 * 2**20  # of fields in memory at once, and of one shard
 NEAR = 3.0  # standard deviations within which a bound matters
 BEND = 1.0  # scale of a transform in standard deviations
 
 
-def prepare(
-    ds: xr.Dataset,
-    path: str | os.PathLike[str],
-    *,
-    training_period: tuple[str, str],
-    step: str,
-    frames: int,
-    fill: Fill | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> FieldStore:
-    """Write a canonical Dataset to a field store, with statistics of the training period.
+class Settings(TypedDict, total=False):
+    """What a field store depends on beside the data.
 
-    The data are read once, a block of times after the other. Cells that never have data (the sea,
-    for a land data set) become the mask. A frame in which other data are missing is marked: no
-    window will contain it, unless it is to be filled.
-
-    Parameters
+    Attributes
     ----------
-    ds : Dataset
-        As :func:`weatherdiff.open_fields` gives it. Variables without time become static fields.
-    path : path
-        Of the store to write.
     training_period : (start, stop)
         ISO dates, both included. Statistics come from these times alone.
     step : str
@@ -70,10 +58,85 @@ def prepare(
     fill : {"climatology"}, optional
         Treat missing values as the climatology of their cell and time instead of leaving the
         frame out. They never count in the loss.
+    held_out : sequence of (start, stop), optional
+        Periods of validation and test, which statistics must not touch.
+    """
+
+    training_period: Required[tuple[str, str]]
+    step: Required[str]
+    frames: Required[int]
+    fill: Fill | None
+    held_out: Sequence[tuple[str, str]]
+
+
+def make_plan(ds: xr.Dataset, **settings: Unpack[Settings]) -> Plan:
+    """Scan a canonical Dataset: what would be prepared, from its coordinates alone.
+
+    Raises
+    ------
+    InputError
+        The data are not canonical.
+    ConfigError
+        A period or step cannot be read, the data cannot serve it, or the training period touches
+        one that is held out.
+    """
+    period = Period.parse(*settings["training_period"])
+    spec = _spec(settings)
+    for other in settings.get("held_out", ()):
+        held = Period.parse(*other)
+        if held.start <= period.stop and period.start <= held.stop:
+            raise ConfigError(
+                f"The statistics would be of the training period {period}, which touches the "
+                f"period {held} that is held out for validation or test; move one of them."
+            )
+    known: dict[str, Any] = {
+        "training_period": [period.start, period.stop],
+        "step": spec.step,
+        "frames": spec.frames,
+        "fill": settings.get("fill"),
+    }
+    plan = Plan.of(ds, known, block_bytes=BLOCK_BYTES)
+    require_step(plan, spec.step)
+    return plan
+
+
+def prepare(
+    ds: xr.Dataset,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    scheduler: Scheduler = None,
+    progress: Progress | None = None,
+    **settings: Unpack[Settings],
+) -> FieldStore:
+    """Write a canonical Dataset to a field store, with statistics of the training period.
+
+    The source is read once, in tasks of one shard each, in bounded memory (see
+    :meth:`Plan.describe <weatherdiff.data.plan.Plan.describe>`). A run that was stopped, even
+    killed, is gone on with by the next: shards that are finished, and are still what the log says,
+    are not written again. The store is the same, byte by byte, however often that happened and
+    whoever did the tasks.
+
+    Cells that never have data (the sea, for a land data set) become the mask. A frame in which
+    other data are missing is marked: no window will contain it, unless it is to be filled.
+
+    Parameters
+    ----------
+    ds : Dataset
+        As :func:`weatherdiff.open_fields` gives it. Variables without time become static fields.
+    path : path
+        Of the store to write.
     overwrite : bool
-        Replace a store that is there.
+        Replace a store that is there, and begin again what was begun with another plan.
+    scheduler : None, "threads", str or dask.distributed.Client
+        What runs the tasks: one after the other, threads of this process, or a cluster (its
+        address or client) whose workers see the same file system. Memory is that of one task for
+        each that runs.
     progress : callable, optional
         Called with (frames written, frames in all).
+    **settings
+        ``training_period``, ``step`` and ``frames``; perhaps ``fill`` and ``held_out``: see
+        :class:`Settings`.
 
     Returns
     -------
@@ -84,9 +147,13 @@ def prepare(
     InputError
         The data are not canonical, hold values out of bounds, or too few frames are whole.
     ConfigError
-        A period or step that cannot be read, or that the data cannot serve.
+        A period or step that cannot be read, or that the data cannot serve; a training period that
+        touches one held out; or the store was begun with another plan.
+    LockedError
+        Another process prepares this store.
     StorageError
-        The store exists already, or the disk is full. Nothing is left behind.
+        The store exists already, or the disk is full. Finished shards stay in a hidden folder
+        beside ``path`` for the next run; if there are none nothing is left.
 
     Examples
     --------
@@ -101,52 +168,43 @@ def prepare(
     """
     path = Path(path)
     schema.validate(ds)
-    channels = Channels.from_dataset(ds)
-    times = _times(ds)
-    period = Period.parse(*training_period)
-    spec = WindowSpec(history=1, frames=frames, step=parse_step(step))
-    _check_step(times, spec.step)
-    grid = Grid.from_dataset(ds)
-    stacked = channels.stack(ds)
-    shape = (len(times), len(channels), *grid.shape)
-    shard = int(np.clip(BLOCK_BYTES // (4 * np.prod(shape[1:])), 1, len(times)))
+    plan = make_plan(ds, **settings)
+    channels, times, grid = Channels.from_dataset(ds), analysis_times(ds), Grid.from_dataset(ds)
+    spec, period = _spec(settings), Period.parse(*settings["training_period"])
+    fill = settings.get("fill")
+    names, static = _static(ds)
 
-    with staged(path, overwrite=overwrite) as temporary:
-        group, array = create_store(
-            temporary, channels=channels, grid=grid, times=times, shard=shard
+    with working_folder(path, plan, overwrite=overwrite) as folder:
+        leads = spec.lead_times
+        if not (folder / SEEN / "zarr.json").exists():  # which is created last
+            empty(folder)
+            create_store(
+                folder, channels=channels, grid=grid, times=times, shard=plan.shard, leads=leads
+            )
+        job = Job(Source(ds, channels), folder, times, 0, plan.shard, leads, plan.digest)
+        run_tasks(
+            job, "write_fields", job.indices, scheduler=scheduler, done=counted(job, progress)
         )
-        moments = _Moments(channels.labels, shape, period.contains(times))
-        for start in range(0, len(times), shard):
-            stop = min(start + shard, len(times))
-            block = load(stacked.isel(time=slice(start, stop))).to_numpy()
-            array[start:stop] = block
-            moments.add(block, start)
-            if progress is not None:
-                progress(stop, len(times))
-        mask, gaps = moments.mask, moments.gaps
+        frames, mask = _learn(folder)
+        _require_data(channels, mask)
+        gaps = _gaps(frames, mask)
         whole = np.asarray(~gaps.any(axis=1))
-        if not mask.any(axis=(1, 2)).all():
-            empty = channels.labels[int(np.argmin(mask.any(axis=(1, 2))))]
-            raise InputError(f"{empty} has no data at all; leave it out.")
         _report_gaps(gaps, channels, fill)
-        transforms = tuple(
-            _transform(ds[variable], *moments.of(c))
-            for c, variable in enumerate(channels.variables)
-        )
-        moments.require_bounds(transforms)
+        transforms = _transforms(ds, channels, frames[period.contains(times)])
+        require_bounds(channels, transforms, frames)
+        run_tasks(job, "write_changes", job.indices, scheduler=scheduler)
         normalizer = fit_normalizer(
-            lambda indices: read_frames(array, indices, path),
+            job.read,
             times,
             whole,
             transforms=transforms,
             weights=grid.area_weights().to_numpy() * mask,
             spec=spec,
             period=period,
-            block=shard,
+            block=plan.shard,
         )
-        names, static = _static(ds)
         finish_store(
-            group,
+            folder,
             valid=np.ones(len(times), bool) if fill else whole,
             mask=mask,
             static=static,
@@ -155,11 +213,12 @@ def prepare(
                 "channels": channels.to_dict(),
                 "static": names,
                 "fill": fill,
-                "frames_with_gaps": int((~whole).sum()),
+                "plan": plan.to_dict(),
                 "source": {k: _plain(v) for k, v in ds.attrs.items()},
                 "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             },
         )
+        Manifest(frames=len(times), frames_with_gaps=int((~whole).sum())).write(folder)
     return FieldStore.open(path)
 
 
@@ -185,76 +244,89 @@ def parse_step(step: str) -> int:
     return int(delta.total_seconds())
 
 
-class _Moments:
-    """What the writing pass learns: where data are, and count, mean, std, min and max.
+def _spec(settings: Settings) -> WindowSpec:
+    return WindowSpec(history=1, frames=settings["frames"], step=parse_step(settings["step"]))
 
-    Moments are those of the training period; ``ends`` are minimum and maximum of all times.
+
+def counted(job: Job, progress: Progress | None) -> Callable[[int], None]:
+    """Report frames where tasks are counted."""
+    done = job.kept
+
+    def told(index: int) -> None:
+        nonlocal done
+        start, stop = job.span(index)
+        done += stop - max(start, job.kept)
+        if progress is not None:
+            progress(done, len(job.times))
+
+    return told
+
+
+def _learn(folder: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Moments of all frames (time, channel, statistic), and where there ever are data."""
+    group = zarr.open_group(folder, mode="r", use_consolidated=False)
+    mask: npt.NDArray[np.bool_] | None = None
+    seen = group[SEEN]
+    for number in range(seen.shape[0]):  # type: ignore[union-attr]
+        part = np.asarray(seen[number])  # type: ignore[index]
+        mask = part if mask is None else mask | part
+    assert mask is not None  # noqa: S101  (for the type checker: there are times)
+    return np.asarray(group[FRAMES][...]), mask  # type: ignore[index]
+
+
+def _gaps(frames: npt.NDArray[np.float64], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(time, channel): frames in which cells are missing that have data at other times."""
+    return frames[:, :, 0] < mask.sum(axis=(1, 2))
+
+
+def _require_data(channels: Channels, mask: npt.NDArray[np.bool_]) -> None:
+    if not mask.any(axis=(1, 2)).all():
+        empty = channels.labels[int(np.argmin(mask.any(axis=(1, 2))))]
+        raise InputError(f"{empty} has no data at all; leave it out.")
+
+
+def _transforms(
+    ds: xr.Dataset, channels: Channels, training: npt.NDArray[np.float64]
+) -> tuple[BoundedTransform, ...]:
+    """Give the transforms of the channels, from moments of the training period's frames."""
+    moments = Moments.merge(training)
+    if not moments.count.all():
+        raise InputError("The training period holds no data; is it inside the data's span?")
+    constant = moments.minimum == moments.maximum
+    if constant.any():
+        raise InputError(
+            f"{channels.labels[int(np.argmax(constant))]} is constant in the training period; "
+            "leave it out."
+        )
+    numbers = zip(channels.variables, moments.std, moments.minimum, moments.maximum, strict=True)
+    return tuple(_transform(ds[v], float(s), float(a), float(b)) for v, s, a, b in numbers)
+
+
+def require_bounds(
+    channels: Channels,
+    transforms: Sequence[BoundedTransform],
+    frames: npt.NDArray[np.float64],
+) -> None:
+    """Refuse values out of bounds at any time, and say of which channel they are.
+
+    Parameters
+    ----------
+    channels : Channels
+    transforms : sequence of BoundedTransform
+        One per channel.
+    frames : (time, channel, statistic)
+        Moments.
+
+    Raises
+    ------
+    InputError
     """
-
-    def __init__(
-        self,
-        labels: tuple[str, ...],
-        shape: tuple[int, int, int, int],
-        training: npt.NDArray[np.bool_],
-    ) -> None:
-        self.labels = labels
-        channels = shape[1]
-        self.mask = np.zeros(shape[1:], bool)
-        self.missing = np.zeros((shape[0], channels), np.int64)
-        self.training = training
-        self.count, self.mean, self.square = (np.zeros(channels) for _ in range(3))
-        self.low, self.high = np.full(channels, np.inf), np.full(channels, -np.inf)
-        self.ends = np.stack([self.low, self.high])
-
-    def add(self, block: npt.NDArray[np.float32], start: int) -> None:
-        if np.isinf(block).any():
-            time, channel = np.argwhere(np.isinf(block))[0][:2]
-            raise InputError(
-                f"{self.labels[channel]} has infinite values, first at time index {start + time}; "
-                "mask or correct them."
-            )
-        finite = np.isfinite(block)
-        self.mask |= finite.any(axis=0)
-        stop = start + len(block)
-        self.missing[start:stop] = (~finite).sum(axis=(2, 3))
-        for end, extreme in zip(self.ends, (np.fmin, np.fmax), strict=True):
-            extreme(end, extreme.reduce(block, axis=(0, 2, 3)), out=end)
-        inside = self.training[start:stop]
-        for c in range(block.shape[1]):
-            values = block[inside, c][finite[inside, c]].astype(np.float64)
-            if len(values):
-                # merging of moments: Chan, Golub & LeVeque (1983), doi:10.2307/2683386
-                n, mean = len(values), values.mean()
-                total, delta = self.count[c] + n, mean - self.mean[c]
-                self.square[c] += values.var() * n + delta**2 * self.count[c] * n / total
-                self.mean[c] += delta * n / total
-                self.count[c] = total
-                self.low[c] = min(self.low[c], values.min())
-                self.high[c] = max(self.high[c], values.max())
-
-    @property
-    def gaps(self) -> npt.NDArray[np.bool_]:
-        """(time, channel): frames in which cells are missing that have data at other times."""
-        return self.missing > (~self.mask).sum(axis=(1, 2))
-
-    def of(self, channel: int) -> tuple[float, float, float]:
-        """Std, min and max of a channel in the training period."""
-        if not self.count[channel]:
-            raise InputError("The training period holds no data; is it inside the data's span?")
-        low, high = float(self.low[channel]), float(self.high[channel])
-        if low == high:
-            raise InputError(
-                f"{self.labels[channel]} is constant in the training period; leave it out."
-            )
-        return float(np.sqrt(self.square[channel] / self.count[channel])), low, high
-
-    def require_bounds(self, transforms: tuple[BoundedTransform, ...]) -> None:
-        """Refuse values out of bounds at any time, and say of which channel they are."""
-        for c, transform in enumerate(transforms):
-            try:
-                transform.forward(self.ends[:, c])
-            except InputError as error:
-                raise InputError(f"{self.labels[c]}: {error}") from error
+    whole = Moments.merge(frames)
+    for c, transform in enumerate(transforms):
+        try:
+            transform.forward(np.array([whole.minimum[c], whole.maximum[c]]))
+        except InputError as error:
+            raise InputError(f"{channels.labels[c]}: {error}") from error
 
 
 def _transform(variable: xr.DataArray, std: float, low: float, high: float) -> BoundedTransform:
@@ -274,27 +346,6 @@ def _transform(variable: xr.DataArray, std: float, low: float, high: float) -> B
     return BoundedTransform(
         None if lower is None else float(lower), None if upper is None else float(upper), scale
     )
-
-
-def _times(ds: xr.Dataset) -> Int:
-    if ds["time"].dtype.kind != "M":
-        calendar = ds["time"].dt.calendar
-        raise InputError(
-            f"The data have the calendar {calendar!r}; prepare needs the standard one. Convert "
-            'them with ds.convert_calendar("standard", use_cftime=False, align_on="date").'
-        )
-    return seconds(ds["time"].values)
-
-
-def _check_step(times: Int, step: int) -> None:
-    if len(times) < 2:
-        raise InputError(f"The data have {len(times)} times; a forecast needs more.")
-    own = int(np.median(np.diff(times)))
-    if step % own:
-        raise ConfigError(
-            f"The time step {step / 3600:g} h is not a multiple of the data's own step "
-            f"{own / 3600:g} h."
-        )
 
 
 def _static(ds: xr.Dataset) -> tuple[list[str], npt.NDArray[np.float32]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import logging
 import os
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ import zarr
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from weatherdiff.data.channels import Channels
+from weatherdiff.data.manifest import Manifest
 from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.reader import BlockReader, FunctionReader, Reader
 from weatherdiff.data.stored_array import UnknownLayoutError
@@ -29,7 +30,7 @@ __all__ = ["FORMAT_VERSION", "FieldStore"]
 logger = logging.getLogger(__name__)
 
 FORMAT = "weatherdiff field store"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ADVICE = "The store is damaged; prepare it again."
 
 # The checksum finds flipped bits. A chunk that is lost reads as the fill value without an error, so
@@ -44,8 +45,10 @@ class FieldStore:
 
     On disk it is a Zarr v3 group that xarray opens: ``fields`` (float32, physical units, one time
     a chunk, many times a shard, LZ4 with a CRC), ``valid`` (time,), ``mask`` (channel, latitude,
-    longitude), ``static``, and a group ``statistics``. It is written by
-    :func:`weatherdiff.prepare` and read-only afterwards.
+    longitude), ``static``, and groups ``statistics`` and ``moments``. It is written by
+    :func:`weatherdiff.prepare`, and grows only by :func:`weatherdiff.data.append.append`. An open
+    store is the state its manifest had then, also while it grows: frames that are there never
+    change.
 
     Attributes
     ----------
@@ -62,7 +65,7 @@ class FieldStore:
         The user's own static fields, normalised.
     normalizer : Normalizer
     metadata : dict
-        Everything else: provenance, names of static fields, the user's layout.
+        Everything else: provenance, names of static fields, the user's layout, the manifest.
 
     Examples
     --------
@@ -112,6 +115,9 @@ class FieldStore:
                 f"{FORMAT_VERSION}. Upgrade weatherdiff, or prepare the store again."
             )
         try:
+            if metadata["version"] > 1:
+                # before the arrays: these may have grown since, and are cut to what it says
+                metadata |= dataclasses.asdict(Manifest.read(path))
             arrays = {
                 name: _small(group, name)
                 for name in ("time", "latitude", "longitude", "valid", "mask", "static")
@@ -120,6 +126,9 @@ class FieldStore:
                 name: _small(group, f"statistics/{name}")
                 for name in ("climatology", "std", "tendency_std")
             }
+            frames = metadata.setdefault("frames", len(arrays["time"]))
+            for name in ("time", "valid"):
+                arrays[name] = arrays[name][:frames]
             store = cls(
                 path=path,
                 channels=Channels.from_dict(metadata["channels"]),
@@ -131,8 +140,11 @@ class FieldStore:
                 normalizer=Normalizer.from_dict(metadata["normalizer"], statistics),
                 metadata=metadata,
             )
-            if _array(group, "fields").shape != store.shape:
+            shape = _array(group, "fields").shape
+            if shape[1:] != store.shape[1:]:
                 raise ValueError("fields do not have the shape of their coordinates")
+            if min(shape[0], len(store.times), len(store.valid)) < frames:
+                raise ValueError(f"there are fewer times than the {frames} of the manifest")
         except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"{path} is damaged: {type(error).__name__} {error}.") from error
         return store
@@ -188,11 +200,16 @@ class FieldStore:
 
     def to_dataset(self) -> xr.Dataset:
         """Give the fields as a canonical, lazy Dataset in physical units."""
-        opened = xr.open_zarr(self.path, consolidated=False)["fields"]
-        array = opened.assign_coords(
-            time=to_datetime(self.times),
-            latitude=self.grid.latitude,
-            longitude=self.grid.longitude,
+        # not the coordinates of a store that grows at this moment
+        opened = xr.open_zarr(self.path, consolidated=False, drop_variables=["time", "valid"])
+        array = (
+            opened["fields"]
+            .isel(time=slice(len(self.times)))
+            .assign_coords(
+                time=to_datetime(self.times),
+                latitude=self.grid.latitude,
+                longitude=self.grid.longitude,
+            )
         )
         return self.channels.unstack(array)
 
@@ -231,80 +248,6 @@ def _read_run(array: zarr.Array, start: int, stop: int, path: Path) -> npt.NDArr
     shards = array.shards or array.chunks
     file = path / "fields" / array.metadata.encode_chunk_key((bad // shards[0], 0, 0, 0))
     raise StorageError(f"Frame {bad} cannot be read from {file}: {reason}. {ADVICE}")
-
-
-def create_store(
-    path: Path, *, channels: Channels, grid: Grid, times: Int, shard: int
-) -> tuple[zarr.Group, zarr.Array]:
-    """Create an empty store with its coordinates; the rest is added as it becomes known."""
-    group = zarr.create_group(path, zarr_format=3)
-    put(group, "time", times, ("time",)).attrs.update(
-        {
-            "units": "seconds since 1970-01-01 00:00:00",
-            "calendar": "proleptic_gregorian",
-            "standard_name": "time",
-        }
-    )
-    labels = np.array(channels.labels, dtype=np.dtypes.StringDType())
-    put(group, "channel", labels, ("channel",))
-    put(group, "latitude", grid.latitude, ("latitude",)).attrs["units"] = "degrees_north"
-    put(group, "longitude", grid.longitude, ("longitude",)).attrs["units"] = "degrees_east"
-    frame = (len(channels), *grid.shape)
-    array = group.create_array(
-        "fields",
-        shape=(len(times), *frame),
-        chunks=(1, *frame),
-        shards=(shard, *frame),
-        dtype=np.float32,
-        fill_value=LOST,
-        compressors=CODECS,
-        dimension_names=("time", "channel", "latitude", "longitude"),
-    )
-    return group, array
-
-
-def put(
-    group: zarr.Group, name: str, values: npt.NDArray[Any], dimensions: tuple[str, ...]
-) -> zarr.Array:
-    """Write a small array in one chunk, whatever it holds, so that a lost one is found."""
-    return group.create_array(
-        name,
-        data=np.ascontiguousarray(values),
-        dimension_names=dimensions,
-        chunks=values.shape,
-        compressors=CODECS,
-        config={"write_empty_chunks": True},
-    )
-
-
-def finish_store(
-    group: zarr.Group,
-    *,
-    valid: npt.NDArray[np.bool_],
-    mask: npt.NDArray[np.bool_],
-    static: npt.NDArray[np.float32],
-    normalizer: Normalizer,
-    metadata: dict[str, Any],
-) -> None:
-    """Write what is known only after all fields are."""
-    put(group, "valid", valid, ("time",))
-    put(group, "mask", mask, ("channel", "latitude", "longitude"))
-    put(group, "static", static, ("static_field", "latitude", "longitude"))
-    statistics = group.create_group("statistics")
-    axes = {
-        "climatology": ("basis", "channel", "latitude", "longitude"),
-        "std": ("channel",),
-        "tendency_std": ("lead", "channel"),
-    }
-    for name, values in normalizer.arrays().items():
-        put(statistics, name, values, axes[name])
-    document = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        **metadata,
-        "normalizer": normalizer.to_dict(),
-    }
-    group.attrs["weatherdiff"] = json.loads(json.dumps(document))
 
 
 def _small(group: zarr.Group, name: str) -> npt.NDArray[Any]:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from weatherdiff.config import Config
-from weatherdiff.data.windows import Period, find_windows, seconds, to_datetime
-from weatherdiff.workflow.fields import init_times_of, open_source, window_spec
+from weatherdiff.data.windows import Period, find_windows, seconds
+from weatherdiff.workflow.fields import (
+    init_times_of,
+    open_source,
+    store_settings,
+    window_spec,
+)
 from weatherdiff.workflow.training import objective_of
 
 __all__ = ["check"]
@@ -16,10 +21,12 @@ def check(config: Config) -> str:
     """Open the data and say what the run would do; train nothing, write nothing."""
     from weatherdiff.data.channels import Channels
     from weatherdiff.data.forcings import forcing_fields
+    from weatherdiff.data.prepare import make_plan
     from weatherdiff.grid import Grid
     from weatherdiff.models import VideoDenoiser
 
     ds = open_source(config)
+    plan = make_plan(ds, **store_settings(config))
     channels, grid = Channels.from_dataset(ds), Grid.from_dataset(ds)
     objective_of(config, grid)
     times = seconds(ds["time"].values)
@@ -39,9 +46,8 @@ def check(config: Config) -> str:
     frame = 4 * len(channels) * grid.shape[0] * grid.shape[1]
     parameters = sum(p.numel() for p in network.parameters())
     members = config.forecast.members
-    first, last = to_datetime(times[[0, -1]]).astype("datetime64[m]")
     lines = [
-        f"times        {len(times)}, {first} to {last}",
+        *plan.describe(),
         f"grid         {grid.shape[0]} latitudes x {grid.shape[1]} longitudes, "
         + ("global" if grid.is_periodic else "regional"),
         f"channels     {len(channels)}: {', '.join(channels.labels)}",

@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.config import Config
-from weatherdiff.data.prepare import parse_step
+from weatherdiff.data.append import append
+from weatherdiff.data.prepare import Settings, parse_step
 from weatherdiff.data.prepare import prepare as prepare_store
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.windows import (
@@ -51,8 +52,16 @@ def open_source(config: Config) -> xr.Dataset:
     )
 
 
-def prepare(config: Config, *, overwrite: bool = False) -> FieldStore:
-    """Prepare the field store; one that was prepared with the same settings is kept.
+def prepare(config: Config, *, overwrite: bool = False, scheduler: str | None = None) -> FieldStore:
+    """Prepare the field store; to one that was prepared with the same settings, add new dates.
+
+    Parameters
+    ----------
+    config : Config
+    overwrite : bool
+        Replace a store that is there.
+    scheduler : str, optional
+        ``"threads"``, or the address of a dask scheduler; one task after the other by default.
 
     Raises
     ------
@@ -60,22 +69,44 @@ def prepare(config: Config, *, overwrite: bool = False) -> FieldStore:
         There is a store that was prepared with other settings.
     """
     if config.store.exists() and not overwrite:
-        store = open_store(config)
-        logger.info("%s is there already.", config.store)
-        return store
+        return _grown(config, scheduler)
     config.output.mkdir(parents=True, exist_ok=True)
     remove_leftovers(config.output)
     with timed(config, "prepare"), progress_bar("prepare", "times") as progress:
         return prepare_store(
             open_source(config).assign_attrs({PREPARED_WITH: prepare_settings(config)}),
             config.store,
-            training_period=config.splits.training,
-            step=config.window.step,
-            frames=config.window.frames,
-            fill=config.data.fill,
             overwrite=overwrite,
+            scheduler=scheduler,
             progress=progress,
+            **store_settings(config),
         )
+
+
+def store_settings(config: Config) -> Settings:
+    """Give what :func:`weatherdiff.prepare` wants to know."""
+    return {
+        "training_period": config.splits.training,
+        "step": config.window.step,
+        "frames": config.window.frames,
+        "fill": config.data.fill,
+        "held_out": (config.splits.validation, config.splits.test),
+    }
+
+
+def _grown(config: Config, scheduler: str | None) -> FieldStore:
+    """Add to the store what the source has beyond it."""
+    store = open_store(config)
+    try:
+        ds = open_source(config)
+    except MissingInputError as error:
+        logger.warning("%s is there already, its source is not: %s", config.store, error)
+        return store
+    if seconds(ds["time"].values).max() <= store.times[-1]:
+        logger.info("%s is there already, and has all times.", config.store)
+        return store
+    with progress_bar("prepare", "times") as progress:
+        return append(ds, config.store, scheduler=scheduler, progress=progress)
 
 
 def prepare_settings(config: Config) -> str:

@@ -1,0 +1,252 @@
+"""Add new dates to a field store. Readers see it as it was or as it will be, never between."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+import zarr
+
+from weatherdiff import schema
+from weatherdiff.data.channels import Channels
+from weatherdiff.data.create import lengthen
+from weatherdiff.data.engine import Scheduler, run_tasks
+from weatherdiff.data.manifest import Manifest
+from weatherdiff.data.plan import analysis_times
+from weatherdiff.data.prepare import counted, require_bounds
+from weatherdiff.data.source import Source, fingerprint
+from weatherdiff.data.store import FieldStore
+from weatherdiff.data.tasks import FIELDS, Job
+from weatherdiff.data.windows import Int, to_datetime
+from weatherdiff.data.working import clean, disk_errors, store_lock
+from weatherdiff.errors import GridMismatchError, InputError
+from weatherdiff.grid import Grid
+from weatherdiff.staging import flush
+
+__all__ = ["append"]
+
+logger = logging.getLogger(__name__)
+
+SHIFTED, SPREAD = (
+    1.0,
+    2.0,
+)  # mean and factor of the standard deviation from which drift is a warning
+
+
+def append(
+    ds: xr.Dataset,
+    path: str | os.PathLike[str],
+    *,
+    scheduler: Scheduler = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FieldStore:
+    """Add the frames of a grown source that are later than those of the store.
+
+    Frames are known by their time. Those that are there stay as they are, and so do the mask, the
+    statistics and the normalizer, which are of the training period; how far the new frames are
+    from them is reported and recorded. A last shard that has room is written anew beside the old
+    one, and takes its name. What is published is the manifest, by one rename, when all else is on
+    the disk: whoever opened the store before reads the same frames as before, and a run that was
+    killed has changed nothing that readers see, and is gone on with by the next.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Canonical; its variables, units and grid are those of the store. It need not hold the old
+        times.
+    path : path
+        Of the store.
+    scheduler, progress
+        As for :func:`weatherdiff.prepare`.
+
+    Returns
+    -------
+    FieldStore
+        As it is now; as it was if there is no later time.
+
+    Raises
+    ------
+    MissingInputError
+        There is no store.
+    GridMismatchError
+        The grid is another one.
+    InputError
+        The variables or units are others, values are infinite or out of bounds, or the store was
+        written by an older version. The store stays as it was.
+    LockedError
+        Another process adds to the store.
+    StorageError
+        The store is damaged, or the disk is full.
+    """
+    path = Path(path)
+    FieldStore.open(path)  # or say what is wrong, before there is a lock
+    with disk_errors(path), store_lock(path):
+        store = FieldStore.open(path)
+        schema.validate(ds)
+        _require_alike(store, ds)
+        times = analysis_times(ds)
+        _report_late(store, times)
+        first = int(np.searchsorted(times, store.times[-1], side="right"))
+        if first == len(times):
+            logger.info("%s: no time is later than those it has.", path)
+            return store
+        clean(path)
+        job = _job(store, ds.isel(time=slice(first, None)), times[first:], fingerprint(ds))
+        run_tasks(
+            job, "write_fields", job.indices, scheduler=scheduler, done=counted(job, progress)
+        )
+        run_tasks(job, "write_changes", job.indices, scheduler=scheduler)
+        rows = np.concatenate([job.frame_table(index) for index in job.indices])
+        require_bounds(store.channels, store.normalizer.transforms, rows)
+        found = _look(store, job)
+        valid = np.concatenate([store.valid, found.whole | (store.metadata["fill"] is not None)])
+        changed = lengthen(path, job.times, valid, job.shard, job.kept)
+        files = {path / name for entry in job.entries() for name in entry["files"]}
+        files |= set(changed) | set(job.log_files())
+        flush(sorted(files | {file.parent for file in files}))
+        addition = _describe(store, job, found)
+        Manifest(
+            frames=len(job.times),
+            frames_with_gaps=store.metadata["frames_with_gaps"] + int((~found.whole).sum()),
+            additions=(*store.metadata["additions"], addition),
+        ).write(path)
+    return FieldStore.open(path)
+
+
+def _require_alike(store: FieldStore, ds: xr.Dataset) -> None:
+    if store.metadata["version"] < 2:
+        raise InputError(
+            f"{store.path} was written by an older version, in a format that cannot grow; prepare "
+            "it again with --overwrite."
+        )
+    channels = Channels.from_dataset(ds)
+    for what, ours, theirs in (
+        ("channels", store.channels.labels, channels.labels),
+        ("units", store.channels.units, channels.units),
+    ):
+        if ours != theirs:
+            raise InputError(
+                f"{store.path} has the {what} {', '.join(ours)}; the data have "
+                f"{', '.join(theirs)}. Give the same variables, or prepare another store."
+            )
+    try:
+        store.grid.require_same(Grid.from_dataset(ds))
+    except GridMismatchError as error:
+        raise GridMismatchError(f"{store.path} and the data: {error}") from error
+
+
+def _report_late(store: FieldStore, times: Int) -> None:
+    """Frames between those of the store cannot be added: the files are in the order of time."""
+    late = np.setdiff1d(times[times <= store.times[-1]], store.times)
+    if len(late):
+        logger.warning(
+            "%s: %d times before its last one are new, the first is %s; they are left out. Prepare "
+            "it again with --overwrite to have them.",
+            store.path, len(late), to_datetime(late[:1])[0].astype("datetime64[s]"),
+        )  # fmt: skip
+
+
+def _job(store: FieldStore, part: xr.Dataset, times: Int, source: str) -> Job:
+    group = zarr.open_group(store.path, mode="r", use_consolidated=False)
+    kept = len(store.times)
+    key = json.dumps(["addition", source, kept, times.tolist()])
+    return Job(
+        source=Source(part, Channels.from_dataset(part)),
+        folder=store.path,
+        times=np.concatenate([store.times, times]),
+        kept=kept,
+        shard=int(group[FIELDS].shards[0]),  # type: ignore[union-attr, index]
+        leads=np.asarray(group["moments/lead"][...]),  # type: ignore[index]
+        key=hashlib.sha256(key.encode()).hexdigest()[:16],
+    )
+
+
+@dataclass
+class _Found:
+    """What the new frames are like.
+
+    Attributes
+    ----------
+    whole : (time,)
+        False where data are missing that the store has at other times.
+    outside : (channel,)
+        Frames with data where the store never had any.
+    weight, total, square : (channel,)
+        Sums over cells and times of area, of area times anomaly and of area times its square.
+    """
+
+    whole: npt.NDArray[np.bool_]
+    outside: npt.NDArray[np.int64]
+    weight: npt.NDArray[np.float64] = field(init=False)
+    total: npt.NDArray[np.float64] = field(init=False)
+    square: npt.NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.weight, self.total, self.square = (np.zeros(len(self.outside)) for _ in range(3))
+
+
+def _look(store: FieldStore, job: Job) -> _Found:
+    """Read the new frames once, a shard after the other."""
+    area = store.grid.area_weights().to_numpy() * store.mask
+    found = _Found(
+        np.ones(len(job.times) - job.kept, bool), np.zeros(len(store.channels), np.int64)
+    )
+    for index in job.indices:
+        start, stop = job.span(index)
+        rows = np.arange(max(start, job.kept), stop)
+        fields = job.read(rows)
+        there = ~np.isnan(fields)
+        found.whole[rows - job.kept] = (there | ~store.mask).all(axis=(1, 2, 3))
+        found.outside += (there & ~store.mask).any(axis=(2, 3)).sum(axis=0)
+        anomaly = store.normalizer.state(fields, job.times[rows])
+        for c in range(len(area)):
+            used = there[:, c] & store.mask[c]
+            weights = np.broadcast_to(area[c], used.shape)[used]
+            values = anomaly[:, c][used].astype(np.float64)
+            found.weight[c] += weights.sum()
+            found.total[c] += weights @ values
+            found.square[c] += weights @ values**2
+    return found
+
+
+def _describe(store: FieldStore, job: Job, found: _Found) -> dict[str, Any]:
+    """Report and record how far the new frames are from the statistics of the training period."""
+    first, last = to_datetime(job.times[[job.kept, -1]]).astype("datetime64[s]").astype(str)
+    count = len(job.times) - job.kept
+    logger.info("%s: %d frames added, %s to %s.", store.path, count, first, last)
+    gaps = int((~found.whole).sum())
+    if gaps:
+        logger.warning("%s: %d of the %d new frames have missing data.", store.path, gaps, count)
+    drift: dict[str, dict[str, float] | None] = {}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = found.total / found.weight
+        spreads = np.sqrt(found.square / found.weight - means**2)
+    for c, label in enumerate(store.channels.labels):
+        if found.outside[c]:
+            logger.warning(
+                "%s: %s has data in %d new frames where it never had any; they are not used.",
+                store.path, label, found.outside[c],
+            )  # fmt: skip
+        if not found.weight[c]:
+            drift[label] = None
+            continue
+        mean, spread = float(means[c]), float(spreads[c])
+        drift[label] = {"mean": round(mean, 6), "std": round(spread, 6)}
+        drifts = abs(mean) > SHIFTED or not 1 / SPREAD < spread < SPREAD
+        logger.log(
+            logging.WARNING if drifts else logging.INFO,
+            "%s: %s of the new frames has anomalies of mean %.2f and standard deviation %.2f, in "
+            "standard deviations of the training period%s.",
+            store.path, label, mean, spread,
+            "; the statistics may no longer fit" if drifts else "",
+        )  # fmt: skip
+    return {"frames": [job.kept, len(job.times)], "first": first, "last": last, "drift": drift}

@@ -1,0 +1,131 @@
+"""Run tasks one after the other, on threads, or on a cluster of ``dask.distributed``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+from weatherdiff.errors import ConfigError, MissingInputError
+
+if TYPE_CHECKING:
+    from dask.distributed import Client
+
+__all__ = ["Scheduler", "run_tasks"]
+
+#: None, ``"threads"``, or a cluster: its address or a client.
+Scheduler = Literal["threads"] | str | Any | None
+
+
+def run_tasks(
+    job: Any,
+    task: str,
+    indices: Iterable[int],
+    *,
+    scheduler: Scheduler = None,
+    done: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Call a method of ``job`` for each index; the result does not depend on who does it.
+
+    Parameters
+    ----------
+    job : object
+        For a cluster it must pickle, and its workers must see the same file system.
+    task : str
+        Name of the method. It takes an index.
+    indices : iterable of int
+    scheduler : None, "threads", str or dask.distributed.Client
+        One after the other by default; else at once, as many as there are processors, or as the
+        cluster at that address has.
+    done : callable
+        Told the index of each task as it is done.
+
+    Raises
+    ------
+    ConfigError
+        The scheduler is none of these.
+    MissingInputError
+        There is no cluster at the address.
+    """
+    if scheduler is None:
+        for index in indices:
+            getattr(job, task)(index)
+            done(index)
+    elif scheduler == "threads":
+        workers = os.cpu_count() or 1
+        with ThreadPoolExecutor(workers) as pool:
+            _drain(indices, lambda i: pool.submit(getattr(job, task), i), _first, workers, done)
+    else:
+        with _client(scheduler) as client:
+            from dask.distributed import wait as wait_for
+
+            def first(running: list[Any]) -> Iterable[Any]:
+                return wait_for(running, return_when="FIRST_COMPLETED").done
+
+            sent = client.scatter(job, broadcast=True, hash=False)
+            workers = sum(client.nthreads().values()) or 1
+            _drain(
+                indices,
+                lambda i: client.submit(_call, sent, task, i, pure=False),
+                first,
+                2 * workers,
+                done,
+            )
+
+
+def _call(job: Any, task: str, index: int) -> None:
+    getattr(job, task)(index)
+
+
+def _first(running: list[Future[Any]]) -> Iterable[Future[Any]]:
+    return wait(running, return_when=FIRST_COMPLETED).done
+
+
+def _drain(
+    indices: Iterable[int],
+    submit: Callable[[int], Any],
+    first: Callable[[list[Any]], Iterable[Any]],
+    most: int,
+    done: Callable[[int], None],
+) -> None:
+    """Keep ``most`` tasks in the air; after a failure let those finish, and start no more."""
+    queue = iter(indices)
+    running = {submit(index): index for index in islice(queue, most)}
+    try:
+        while running:
+            for future in list(first(list(running))):
+                index = running.pop(future)
+                future.result()
+                done(index)
+                running.update({submit(i): i for i in islice(queue, 1)})
+    finally:
+        for future in running:
+            future.cancel()
+
+
+@contextmanager
+def _client(scheduler: Any) -> Iterator[Client]:
+    from dask.distributed import Client
+
+    if isinstance(scheduler, Client):
+        yield scheduler
+        return
+    if not isinstance(scheduler, str):
+        raise ConfigError(
+            f'scheduler is {scheduler!r}; give "threads", the address of a dask scheduler, or a '
+            "dask.distributed.Client."
+        )
+    try:
+        client = Client(scheduler, timeout="30s")
+    except ValueError as error:
+        raise ConfigError(
+            f'scheduler {scheduler!r} is neither "threads" nor an address such as '
+            f"tcp://10.0.0.1:8786: {error}"
+        ) from error
+    except (OSError, TimeoutError) as error:
+        raise MissingInputError(f"There is no dask scheduler at {scheduler}: {error}.") from error
+    with client:
+        yield client

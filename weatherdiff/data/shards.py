@@ -1,0 +1,216 @@
+"""Files of a Zarr v3 array, byte by byte: one shard is one file, written by one writer and renamed.
+
+A shard holds its frames one after the other in the order of time, each compressed and followed by
+its CRC32C, then an index of (offset, size) for every place, and the index's own CRC32C
+(https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html). Frames that are
+added come after those that are there, so the bytes of a frame never move: whoever has read the
+index of the shorter file reads the same frames from the longer one that took its name.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numcodecs.blosc
+import numpy as np
+import numpy.typing as npt
+
+from weatherdiff.errors import StorageError
+from weatherdiff.staging import PARTIAL_SUFFIX
+
+__all__ = [
+    "checksum",
+    "chunk_file",
+    "decode",
+    "encode",
+    "pack_shard",
+    "put_file",
+    "read_shard",
+    "unpack_shard",
+]
+
+CODEC, LEVEL = b"lz4", 5
+ABSENT = np.uint64(2**64 - 1)  # offset and size of a place that is not filled
+CRC_BYTES = 4
+
+Array = npt.NDArray[Any]
+
+
+def encode(values: Array) -> bytes:
+    """Compress one chunk (blosc, LZ4, bytes shuffled), and append its CRC32C.
+
+    Examples
+    --------
+    >>> values = np.arange(6, dtype=np.float32)
+    >>> decode(encode(values), np.empty(6, np.float32), Path("the doctest"))
+    array([0., 1., 2., 3., 4., 5.], dtype=float32)
+    """
+    if threading.current_thread() is threading.main_thread():
+        # there blosc would use threads of its own, which put their parts in any order
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(encode, values).result()
+    values = np.ascontiguousarray(values)
+    packed = bytes(numcodecs.blosc.compress(values, CODEC, LEVEL, numcodecs.blosc.SHUFFLE))
+    return packed + _crc(packed)
+
+
+def decode(chunk: bytes, out: Array, path: Path) -> Array:
+    """Undo :func:`encode` into ``out``.
+
+    Raises
+    ------
+    StorageError
+        The checksum does not match.
+    """
+    _verify(chunk, path)
+    numcodecs.blosc.decompress(memoryview(chunk)[:-CRC_BYTES], out)
+    return out
+
+
+def _verify(chunk: bytes, path: Path) -> None:
+    if len(chunk) <= CRC_BYTES or _crc(chunk[:-CRC_BYTES]) != chunk[-CRC_BYTES:]:
+        raise StorageError(f"{path} is damaged: a checksum does not match; prepare it again.")
+
+
+def pack_shard(chunks: Sequence[bytes], places: int) -> bytes:
+    """Lay encoded chunks one after the other, and their index behind.
+
+    Parameters
+    ----------
+    chunks : sequence of bytes
+        The first of the shard's chunks.
+    places : int
+        How many the shard has room for.
+    """
+    index = np.full((places, 2), ABSENT, "<u8")
+    sizes = np.array([len(chunk) for chunk in chunks], np.uint64)
+    index[: len(chunks), 0] = np.cumsum(sizes) - sizes
+    index[: len(chunks), 1] = sizes
+    table = index.tobytes()
+    return b"".join([*chunks, table, _crc(table)])
+
+
+def unpack_shard(path: Path, places: int) -> list[bytes]:
+    """Read the encoded chunks of a shard, in order: what :func:`pack_shard` was given.
+
+    Raises
+    ------
+    StorageError
+        The shard is damaged.
+    """
+    with damaged(path):
+        content = path.read_bytes()
+    index = _index(content[-16 * places - CRC_BYTES :], places, path)
+    filled = index[index[:, 0] != ABSENT].tolist()
+    chunks = [content[offset : offset + length] for offset, length in filled]
+    for chunk in chunks:
+        _verify(chunk, path)
+    return chunks
+
+
+def read_shard(
+    path: Path, places: int, slots: npt.NDArray[np.integer], frame: tuple[int, ...]
+) -> Array:
+    """Read some frames of a shard.
+
+    Parameters
+    ----------
+    path : Path
+    places : int
+        How many frames the shard has room for.
+    slots : (n,)
+        Places within the shard, ascending.
+    frame : tuple of int
+        Shape of one.
+
+    Returns
+    -------
+    (n, *frame)
+        float32.
+
+    Raises
+    ------
+    StorageError
+        A frame is lost or damaged.
+    """
+    out = np.empty((len(slots), *frame), np.float32)
+    with damaged(path), path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 16 * places - CRC_BYTES))
+        index = _index(file.read(), places, path)[slots]
+        if (index == ABSENT).any():
+            raise StorageError(f"{path} has lost frames; prepare it again.")
+        for (offset, length), place in zip(index.tolist(), out, strict=True):
+            file.seek(offset)
+            decode(file.read(length), place, path)
+    return out
+
+
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """Say which file cannot be read."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        raise StorageError(f"{path} cannot be read: {error}; prepare it again.") from error
+
+
+def _index(table: bytes, places: int, path: Path) -> Array:
+    """Offsets and sizes of all places (place, 2)."""
+    if len(table) != 16 * places + CRC_BYTES or _crc(table[:-CRC_BYTES]) != table[-CRC_BYTES:]:
+        raise StorageError(f"{path} is damaged: its index is lost; prepare it again.")
+    return np.frombuffer(table[:-CRC_BYTES], "<u8").reshape(places, 2)
+
+
+def checksum(content: bytes) -> str:
+    """CRC32C of the bytes, as text.
+
+    Examples
+    --------
+    >>> checksum(b"123456789")
+    'crc32c:e3069283'
+    """
+    return f"crc32c:{google_crc32c.value(content):08x}"
+
+
+def chunk_file(array: Path, *place: int) -> Path:
+    """Name the file of a chunk (or shard) in the folder of its array."""
+    return array.joinpath("c", *map(str, place))
+
+
+def put_file(path: Path, content: bytes | str, *, durable: bool = False) -> None:
+    """Write a file under a temporary name and rename it: it is never seen in part.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is created.
+    content : bytes or str
+    durable : bool
+        Wait until the disk has it. Otherwise a power failure, though no killed process, can leave
+        a file that is short; checksums find it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _crc(content: bytes) -> bytes:
+    return int(google_crc32c.value(content)).to_bytes(CRC_BYTES, "little")

@@ -1,0 +1,130 @@
+"""The fields of a canonical Dataset, a few frames at a time and one variable after the other.
+
+What is in memory at once is bounded by the frames asked for, once more those of one variable, and
+the stored chunks of that variable that hold them: never by the length of the record, the number of
+files or the number of variables, however the source is divided.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from weatherdiff.data.channels import Channels
+from weatherdiff.data.formats import translated
+from weatherdiff.layout import LAYOUT
+
+__all__ = ["SOURCES", "Source", "files_of", "fingerprint"]
+
+#: Key of the encoding in which :func:`~weatherdiff.open_fields` says what it has read.
+SOURCES = "weatherdiff_sources"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Variables with time, to be read by position on the time axis.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Canonical; other variables than those of the channels do no harm.
+    channels : Channels
+
+    Examples
+    --------
+    >>> dims = ("time", "latitude", "longitude")
+    >>> ds = xr.Dataset({"t": (dims, np.zeros((4, 2, 3))), "u": (dims, np.ones((4, 2, 3)))})
+    >>> Source(ds, Channels.from_dataset(ds)).read(1, 3)[:, :, 0, 0]
+    array([[0., 1.],
+           [0., 1.]], dtype=float32)
+    """
+
+    ds: xr.Dataset
+    channels: Channels
+
+    def read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Read frames ``start`` to ``stop`` (excluded).
+
+        Returns
+        -------
+        (time, channel, latitude, longitude)
+            NaN where there are no data.
+
+        Raises
+        ------
+        InputError, MissingInputError, StorageError
+            The source is damaged, has gone, or cannot be read.
+        """
+        out: npt.NDArray[np.float32] | None = None
+        for where, part in self._variables():
+            lazy = part.stack(self.ds.isel(time=slice(start, stop)))
+            with translated("the source data"):
+                # Explicitly: a setting of dask's would be one for all threads. HDF5 likes no more.
+                values = lazy.compute(scheduler="synchronous").to_numpy()
+            if out is None:
+                shape = (values.shape[0], len(self.channels), *values.shape[2:])
+                out = np.empty(shape, np.float32)
+            out[:, where] = values
+        assert out is not None  # noqa: S101  (for the type checker: there is a channel)
+        return out
+
+    def _variables(self) -> Iterator[tuple[slice, Channels]]:
+        """Channels of one variable, which are stored together, and where they are."""
+        start = 0
+        for _, group in groupby(self.channels.variables):
+            stop = start + len(list(group))
+            where = slice(start, stop)
+            yield where, Channels(self.channels.variables[where], self.channels.levels[where])
+            start = stop
+
+
+def files_of(paths: list[str]) -> dict[str, Any]:
+    """Size and time of change of local files, or of the metadata of local stores.
+
+    A URL has none: it is known by its name.
+    """
+    found = {}
+    for path in dict.fromkeys(paths):
+        file = Path(path)
+        if file.is_dir():
+            names = ("zarr.json", ".zmetadata", ".zgroup")
+            file = next((file / n for n in names if (file / n).exists()), file)
+        stat = file.stat() if "://" not in path and file.exists() else None
+        found[path] = None if stat is None else [stat.st_size, stat.st_mtime_ns]
+    return found
+
+
+def fingerprint(ds: xr.Dataset) -> str:
+    """Tell two sources apart without reading fields.
+
+    It covers coordinates, attributes and types; the size and time of the files that
+    :func:`~weatherdiff.open_fields` has read; the values of what is in memory; the names of dask's
+    arrays that were made otherwise.
+    """
+    state = hashlib.sha256()
+
+    def add(*parts: object) -> None:
+        state.update(json.dumps([str(part) for part in parts]).encode())
+
+    for name, variable in sorted(ds.variables.items(), key=lambda item: str(item[0])):
+        add(name, variable.dims, variable.shape, variable.dtype, sorted(variable.attrs.items()))
+        if dask.is_dask_collection(variable):
+            if LAYOUT not in ds.attrs:  # open_fields gives names at random
+                add(variable.data.name)
+        elif name in ds.coords or variable._in_memory:
+            values = variable.to_numpy()
+            content = values.astype(str) if values.dtype.kind == "O" else values
+            state.update(np.ascontiguousarray(content).tobytes())
+    add(sorted((key, str(value)) for key, value in ds.attrs.items()))
+    add(sorted(ds.encoding.get(SOURCES, {}).get("files", {}).items()))
+    return state.hexdigest()

@@ -1,0 +1,278 @@
+"""The tasks of preparing: each writes one shard, and nothing that another task writes.
+
+A task stages its files and renames them, and then logs what they are and their checksums. One that
+finds its own entry in the log, and the files as the entry says, has nothing to do. So tasks may run
+in any order, at once, on any machine that sees the folder, and again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from weatherdiff.data.moments import NOTHING, STATISTICS, Moments, change_moments, frame_moments
+from weatherdiff.data.shards import (
+    checksum,
+    chunk_file,
+    damaged,
+    decode,
+    encode,
+    pack_shard,
+    put_file,
+    read_shard,
+    unpack_shard,
+)
+from weatherdiff.data.source import Source
+from weatherdiff.data.windows import Int
+from weatherdiff.errors import InputError, StorageError
+
+__all__ = ["CHANGES", "FIELDS", "FRAMES", "LOG", "SEEN", "Job"]
+
+Array = npt.NDArray[Any]
+Entry = dict[str, Any]
+
+#: Folders of the arrays, within the store. What is no array lies in that of the fields, where
+#: nothing that reads Zarr looks for any.
+FIELDS, FRAMES, CHANGES, SEEN = "fields", "moments/frames", "moments/changes", "moments/seen"
+LOG = "fields/log"
+
+ENCODERS = 2  # threads that compress the frames of one task
+
+
+@dataclass(frozen=True)
+class Job:
+    """All tasks of one preparation, or of one addition to a store.
+
+    Parameters
+    ----------
+    source : Source
+        The frames to write.
+    folder : Path
+        The store.
+    times : (time,)
+        Of the whole store when this is done, in seconds.
+    kept : int
+        How many frames are in the store already; those of the source come after them.
+    shard : int
+        Frames of one file.
+    leads : (lead,)
+        Of the changes whose moments are kept, in seconds.
+    key : str
+        Names the plan: what another plan has written is not taken for this one's.
+    """
+
+    source: Source
+    folder: Path
+    times: Int
+    kept: int
+    shard: int
+    leads: Int
+    key: str
+
+    @property
+    def indices(self) -> range:
+        """The shards that have new frames."""
+        return range(self.kept // self.shard, -(-len(self.times) // self.shard))
+
+    @cached_property
+    def frame(self) -> tuple[int, int, int]:
+        """Shape of a frame: (channel, latitude, longitude)."""
+        sizes = self.source.ds.sizes
+        return len(self.source.channels), sizes["latitude"], sizes["longitude"]
+
+    def span(self, index: int) -> tuple[int, int]:
+        """First frame of a shard, and the one after its last."""
+        return index * self.shard, min((index + 1) * self.shard, len(self.times))
+
+    def write_fields(self, index: int) -> Entry:
+        """Write one shard, the moments of its frames, and which cells have had data.
+
+        Returns
+        -------
+        dict
+            The entry of the log.
+
+        Raises
+        ------
+        InputError
+            Values are infinite, or the source is damaged.
+        """
+        found = self._finished("fields", index)
+        if found is not None:
+            return found
+        start, stop = self.span(index)
+        old = max(0, self.kept - start)
+        block = self.source.read(start + old - self.kept, stop - self.kept)
+        self._refuse_infinite(block, start + old)
+        table = np.full((self.shard, self.frame[0], len(STATISTICS)), np.nan)
+        table[old : stop - start] = frame_moments(block)
+        seen: Array = np.any(~np.isnan(block), axis=0)
+        with ThreadPoolExecutor(ENCODERS) as pool:
+            chunks = list(pool.map(encode, block))
+        del block
+        if old:  # their bytes are copied: see shards.py
+            chunks = self._old_chunks(index, old) + chunks
+            table[:old] = self._chunk(FRAMES, index, table)[:old]
+            seen |= self._chunk(SEEN, index, seen[None])[0]
+        files = {
+            self._shard_file(index): pack_shard(chunks, self.shard),
+            self._chunk_file(FRAMES, index, 2): encode(table),
+            self._chunk_file(SEEN, index, 3): encode(seen[None]),
+        }
+        merged = Moments.merge(table[: stop - start])
+        moments = {
+            label: {n: x if np.isfinite(x) else None for n, x in zip(STATISTICS, row, strict=True)}
+            for label, row in zip(self.source.channels.labels, merged.table.tolist(), strict=True)
+        }
+        return self._finish("fields", index, files, {"moments": moments})
+
+    def write_changes(self, index: int) -> Entry:
+        """Write the moments of all changes that end in a shard, wherever they begin.
+
+        Needs all shards to be there. The change over a lead is that from the frame exactly so much
+        earlier, over the cells with data in both; where that is absent the count is 0.
+        """
+        found = self._finished("changes", index)
+        if found is not None:
+            return found
+        start, stop = self.span(index)
+        old = max(0, self.kept - start)
+        table = np.full((self.shard, len(self.leads), self.frame[0], len(STATISTICS)), np.nan)
+        now = self.read(np.arange(start + old, stop))
+        for number, lead in enumerate(self.leads):
+            begin = self.times[start + old : stop] - lead
+            place = np.searchsorted(self.times, begin)
+            there = np.flatnonzero(self.times[place] == begin)
+            table[old : stop - start, number] = NOTHING
+            if len(there):
+                outside = there[place[there] < start + old]
+                inside = there[place[there] >= start + old]
+                for rows, frames, places in (
+                    (outside, self.read(place[outside]), np.arange(len(outside))),
+                    (inside, now, place[inside] - start - old),
+                ):
+                    if len(rows):
+                        before = frames[_contiguous(places)]
+                        changes = change_moments(now[_contiguous(rows)], before)
+                        table[old + rows, number] = changes
+        if old:
+            table[:old] = self._chunk(CHANGES, index, table)[:old]
+        files = {self._chunk_file(CHANGES, index, 3): encode(table)}
+        return self._finish("changes", index, files, {})
+
+    def read(self, indices: Sequence[int] | Int) -> npt.NDArray[np.float32]:
+        """Read frames that are in the store, ascending by position.
+
+        Raises
+        ------
+        StorageError
+            A frame is lost or damaged.
+        """
+        indices = np.asarray(indices, np.int64)
+        shards, starts = np.unique(indices // self.shard, return_index=True)
+        parts = np.split(indices, starts[1:])
+        if len(shards) == 1:
+            slots = parts[0] - shards[0] * self.shard
+            return read_shard(self._shard_file(int(shards[0])), self.shard, slots, self.frame)
+        out = np.empty((len(indices), *self.frame), np.float32)
+        for number, start, part in zip(shards.tolist(), starts.tolist(), parts, strict=False):
+            slots = part - number * self.shard
+            out[start : start + len(part)] = read_shard(
+                self._shard_file(number), self.shard, slots, self.frame
+            )
+        return out
+
+    def frame_table(self, index: int) -> Array:
+        """Moments of the new frames of a shard (time, channel, statistic)."""
+        start, stop = self.span(index)
+        like = np.empty((self.shard, self.frame[0], len(STATISTICS)))
+        return self._chunk(FRAMES, index, like)[max(0, self.kept - start) : stop - start]
+
+    def entries(self) -> Iterator[Entry]:
+        """Give what the log says of all tasks."""
+        for file in self.log_files():
+            yield json.loads(file.read_bytes())
+
+    def log_files(self) -> list[Path]:
+        """Name the log's entries of all tasks."""
+        kinds = ("fields", "changes")
+        return [self._log_file(kind, index) for kind in kinds for index in self.indices]
+
+    def _old_chunks(self, index: int, old: int) -> list[bytes]:
+        path = self._shard_file(index)
+        chunks = unpack_shard(path, self.shard)[:old]
+        if len(chunks) < old:
+            raise StorageError(f"{path} has lost frames; prepare it again.")
+        return chunks
+
+    def _refuse_infinite(self, block: Array, start: int) -> None:
+        if np.isinf(block).any():
+            time, channel = np.argwhere(np.isinf(block))[0][:2]
+            raise InputError(
+                f"{self.source.channels.labels[channel]} has infinite values, first at time index "
+                f"{start + time}; mask or correct them."
+            )
+
+    def _shard_file(self, index: int) -> Path:
+        return self._chunk_file(FIELDS, index, 3)
+
+    def _chunk_file(self, array: str, index: int, more: int) -> Path:
+        return chunk_file(self.folder / array, index, *[0] * more)
+
+    def _chunk(self, array: str, index: int, like: Array) -> Array:
+        """Read a chunk of a small array."""
+        path = self._chunk_file(array, index, like.ndim - 1)
+        with damaged(path):
+            content = path.read_bytes()
+        return decode(content, np.empty_like(like), path)
+
+    def _log_file(self, kind: str, index: int) -> Path:
+        return self.folder / LOG / f"{index:06d}.{kind}.json"
+
+    def _finish(
+        self, kind: str, index: int, files: dict[Path, bytes], more: dict[str, Any]
+    ) -> Entry:
+        """Put the files in their places, then say in the log what they are."""
+        for path, content in files.items():
+            put_file(path, content)
+        start, stop = self.span(index)
+        entry = {
+            "key": self.key,
+            "frames": [start, stop],
+            "files": {
+                path.relative_to(self.folder).as_posix(): [len(content), checksum(content)]
+                for path, content in files.items()
+            },
+            **more,
+        }
+        put_file(self._log_file(kind, index), json.dumps(entry, indent=1) + "\n")
+        return entry
+
+    def _finished(self, kind: str, index: int) -> Entry | None:
+        """Give the entry of the log, if this job has made it and the files are as it says."""
+        try:
+            entry: Entry = json.loads(self._log_file(kind, index).read_bytes())
+            if entry["key"] != self.key or entry["frames"] != list(self.span(index)):
+                return None
+            for name, (size, known) in entry["files"].items():
+                path = self.folder / name
+                if os.stat(path).st_size != size or checksum(path.read_bytes()) != known:
+                    return None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return entry
+
+
+def _contiguous(rows: Int) -> Int | slice:
+    """Give ascending rows as a slice where they are one, which copies nothing."""
+    whole = rows[-1] - rows[0] + 1 == len(rows)
+    return slice(int(rows[0]), int(rows[-1]) + 1) if whole else rows
