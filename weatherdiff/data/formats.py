@@ -18,17 +18,18 @@ import dask
 import fsspec
 import xarray as xr
 
+from weatherdiff.data.hdf5 import require_harmless
 from weatherdiff.data.netcdf3 import required_bytes
 from weatherdiff.data.samples import sample_path
 from weatherdiff.errors import ConfigError, InputError, MissingInputError, StorageError
 
-__all__ = ["find_paths", "load", "open_raw", "reading"]
+__all__ = ["find_paths", "load", "open_all", "open_raw", "reading"]
 
 Lazy = TypeVar("Lazy", xr.Dataset, xr.DataArray)
 
 _LOG = logging.getLogger(__name__)
 
-_MAGIC = {b"CDF": "netcdf3", b"\x89HDF": "netcdf4", b"GRIB": "cfgrib"}
+_MAGIC = {b"CDF": "netcdf3", b"\x89HDF": "hdf5", b"GRIB": "cfgrib"}
 _ENGINES = ("cfgrib", "h5netcdf", "netcdf4", "scipy", "zarr")
 
 
@@ -91,12 +92,26 @@ def _expand(pattern: str, storage_options: Mapping[str, Any]) -> list[str]:
 def open_raw(
     path: str, *, engine: str | None = None, storage_options: Mapping[str, Any] | None = None
 ) -> list[xr.Dataset]:
-    """Open one file or store lazily, without dask.
+    """Open one file or store, see :func:`open_all`."""
+    return [ds for _, ds in open_all([path], engine=engine, storage_options=storage_options)]
+
+
+def open_all(
+    paths: Sequence[str],
+    *,
+    engine: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> list[tuple[str, xr.Dataset]]:
+    """Open files and stores lazily, without dask.
+
+    They may come from anybody: what reaches for other files, or declares more than it can hold, is
+    refused before it is read. That a file changes between this check and its use is not provided
+    for.
 
     Parameters
     ----------
-    path : str
-        A local path or a URL that fsspec knows. Remote files that are not Zarr are copied to a
+    paths : sequence of str
+        Local paths or URLs that fsspec knows. Remote files that are not Zarr are copied to a
         temporary folder first.
     engine : {"cfgrib", "h5netcdf", "netcdf4", "scipy", "zarr"}, optional
         xarray's engine; found out from the first bytes by default.
@@ -105,34 +120,52 @@ def open_raw(
 
     Returns
     -------
-    list of xr.Dataset
-        One, or for GRIB as many as there are kinds of level.
+    list of (path, xr.Dataset)
+        One for each path, or for GRIB as many as there are kinds of level.
 
     Raises
     ------
     ConfigError
         The engine is unknown, or its package is not installed.
     MissingInputError
-        There is nothing at ``path``.
+        There is nothing at a path.
     InputError
-        The file is truncated, damaged, or of another format.
+        A file is truncated, damaged, hostile, or of another format.
     StorageError
-        The file may not be read, or reading failed.
+        A file may not be read, or reading failed.
     """
     if engine is not None and engine not in _ENGINES:
         raise ConfigError(f"engine {engine!r} is unknown; there are {', '.join(_ENGINES)}.")
     options = dict(storage_options or {})
-    with reading(path):
-        if "://" in path:
-            if engine == "zarr" or path.rstrip("/").endswith(".zarr"):
-                return [_open_zarr(path, options)]
-            path = _copy(path, options)
-        if engine == "zarr" or Path(path).is_dir():
-            return [_open_zarr(path, None)]
-        kind = _detect(Path(path)) if engine is None else engine
-        if kind == "cfgrib":
-            return _open_grib(path)
-        return [_open(path, engine="netcdf4" if kind == "netcdf3" else kind)]
+    found: list[tuple[str, str, str]] = []  # the path given, the local copy of it, its format
+    for path in paths:
+        with reading(path):
+            found.append((path, *_locate(path, engine, options)))
+    require_harmless([local for _, local, kind in found if kind == "hdf5"])
+    opened = []
+    for path, local, kind in found:
+        with reading(path):
+            opened += [(path, ds) for ds in _open_kind(local, kind, engine, options)]
+    return opened
+
+
+def _locate(path: str, engine: str | None, options: dict[str, Any]) -> tuple[str, str]:
+    """Where a file is, copied if it is far away, and its format."""
+    remote = "://" in path
+    if engine == "zarr" or (path.rstrip("/").endswith(".zarr") if remote else Path(path).is_dir()):
+        return path, "zarr"
+    local = _copy(path, options) if remote else path
+    return local, _detect(Path(local), engine)
+
+
+def _open_kind(
+    path: str, kind: str, engine: str | None, options: dict[str, Any]
+) -> list[xr.Dataset]:
+    if kind == "zarr":
+        return [_open_zarr(path, options if "://" in path else None)]
+    if kind == "cfgrib":
+        return _open_grib(path)
+    return [_open(path, engine=engine or "netcdf4")]
 
 
 def load(ds: Lazy) -> Lazy:
@@ -180,7 +213,10 @@ def _copy(url: str, options: dict[str, Any]) -> str:
     return str(local)
 
 
-def _detect(path: Path) -> str:
+def _detect(path: Path, engine: str | None) -> str:
+    """Tell the format by the first bytes, by the engine where they are not known."""
+    if not path.is_file() and path.exists():
+        raise InputError(f"{path} is neither a file nor a folder.")
     with path.open("rb") as file:
         start = file.read(4)
     for magic, kind in _MAGIC.items():
@@ -191,10 +227,13 @@ def _detect(path: Path) -> str:
                     f"{required_bytes(path)} bytes its header promises; fetch it again."
                 )
             return kind
-    size = path.stat().st_size
+    if engine in ("netcdf4", "h5netcdf"):  # HDF5 may begin with bytes of another's
+        return "hdf5"
+    if engine == "cfgrib":
+        return engine
     raise InputError(
-        f"{path} ({size} bytes) is neither NetCDF nor GRIB by its first bytes; if it is in a form "
-        "of one of these, name the engine."
+        f"{path} ({path.stat().st_size} bytes) is neither NetCDF nor GRIB by its first bytes; if "
+        "it is compressed, unpack it; if it is in a form of one of these, name the engine."
     )
 
 

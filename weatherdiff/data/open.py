@@ -20,7 +20,7 @@ import xarray as xr
 
 from weatherdiff.data.analysis import DIMENSION_ORDER, chunk, settle
 from weatherdiff.data.combine import combine, order_times
-from weatherdiff.data.formats import find_paths, open_raw, reading
+from weatherdiff.data.formats import find_paths, open_all, reading
 from weatherdiff.errors import ConfigError, InputError, WeatherdiffError
 from weatherdiff.layout import LAYOUT, Layout, canonical_layout
 from weatherdiff.schema import VARIABLES, canonical_names, validate
@@ -153,10 +153,10 @@ def read_parts(
     if isinstance(paths, xr.Dataset):
         return [("the data set", paths, canonical_names(paths, rename))]
     raw = []
-    for path in find_paths(paths, storage_options):
-        for ds in open_raw(path, engine=engine, storage_options=storage_options):
-            with naming(path):
-                raw.append((path, ds, canonical_names(ds, rename)))
+    found = find_paths(paths, storage_options)
+    for path, ds in open_all(found, engine=engine, storage_options=storage_options):
+        with naming(path):
+            raw.append((path, ds, canonical_names(ds, rename)))
     return raw
 
 
