@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from weatherdiff.errors import ConfigError, MissingInputError
+from weatherdiff.plain_yaml import parse_yaml
 
 __all__ = ["Config", "load_config"]
 
@@ -377,65 +377,18 @@ def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not text in UTF-8: {error}.") from None
-    content = _parse_yaml(text, str(path))
+    content, lines = parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no configuration: a mapping of keys was expected.")
     for override in overrides or []:
         _override(content, override)
+        given = tuple(override.partition("=")[0].split("."))
+        lines = {key: line for key, line in lines.items() if key[: len(given)] != given}
+        lines[given] = 0  # none of the file's
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars instead of 1.1's, and no key twice.
-
-    With 1.1, ``12:00`` is 720, ``0600`` is 384, ``1e-3`` is a string, ``no`` is False and a date
-    is an object; here they are "12:00", "0600", 0.001, "no" and a string.
-    """
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-
-
-for _tag, _pattern, _starts in (
-    ("bool", r"true|True|false|False", "tTfF"),
-    ("null", r"null|~|", ["n", "~", ""]),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
-):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_starts)
-    )
-
-
-def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: dict[Any, int] = {}
-    for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise ConfigError(f"{key.start_mark.name}, line {key.start_mark.line + 1}: not a key.")
-        name = loader.construct_object(key)
-        if name in seen:
-            raise ConfigError(
-                f"{key.start_mark.name}, line {key.start_mark.line + 1}: the key {name!r} is there "
-                f"already, in line {seen[name]}."
-            )
-        seen[name] = key.start_mark.line + 1
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
-
-
-def _parse_yaml(text: str, name: str) -> Any:
-    loader = _Loader(text)
-    loader.name = name
-    try:
-        return loader.get_single_data()
-    except yaml.YAMLError as error:
-        raise ConfigError(f"Not YAML: {error}") from None
-    finally:
-        loader.dispose()
+        raise ConfigError(f"{path}: {_explain(error, lines)}") from None
 
 
 def _override(content: dict[str, Any], override: str) -> None:
@@ -447,23 +400,25 @@ def _override(content: dict[str, Any], override: str) -> None:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
             raise ConfigError(f"Cannot set {key}: {section} is not a section.")
-    content[last] = _parse_yaml(value, key)
+    content[last] = parse_yaml(value, key).content
 
 
-def _explain(error: ValidationError) -> str:
-    """One sentence for each error, with the nearest known key for an unknown one."""
+def _explain(error: ValidationError, lines: Mapping[tuple[str, ...], int]) -> str:
+    """One sentence for each error, with its line, and the nearest known key for an unknown one."""
     sentences = []
     for item in error.errors():
         where = [str(part) for part in item["loc"]]
+        line = lines.get(tuple(where), lines.get(tuple(where[:-1])))  # or that of what holds it
+        at = f" (line {line})" if line else ""
         if item["type"] == "extra_forbidden":
             known = _keys(where[:-1])
             near = difflib.get_close_matches(where[-1], known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
-            sentences.append(f"unknown key {'.'.join(where)!r}; {hint}")
+            sentences.append(f"unknown key {'.'.join(where)!r}{at}; {hint}")
         else:
             place = ".".join(where)
             message = item["msg"].removeprefix("Value error, ")
-            sentences.append(f"{place}: {message}" if place else message)
+            sentences.append(f"{place}{at}: {message}" if place else message)
     return "; ".join(sentences)
 
 

@@ -21,6 +21,7 @@ import xarray as xr
 from weatherdiff.data.hdf5 import require_harmless
 from weatherdiff.data.netcdf3 import required_bytes
 from weatherdiff.data.samples import sample_path
+from weatherdiff.data.zarr_guard import GuardedStore, guarded_store
 from weatherdiff.errors import ConfigError, InputError, MissingInputError, StorageError
 
 __all__ = ["find_paths", "load", "open_all", "open_raw", "reading"]
@@ -237,9 +238,9 @@ def _detect(path: Path, engine: str | None) -> str:
     )
 
 
-def _open(path: str, **kwargs: Any) -> xr.Dataset:
+def _open(source: str | GuardedStore, **kwargs: Any) -> xr.Dataset:
     return xr.open_dataset(
-        path,
+        source,
         chunks=None,
         decode_times=xr.coders.CFDatetimeCoder(time_unit="ns"),
         decode_timedelta=False,
@@ -251,7 +252,10 @@ def _open_zarr(path: str, options: dict[str, Any] | None) -> xr.Dataset:
     with warnings.catch_warnings():
         # a store without consolidated metadata is slower to open, and otherwise as good
         warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated metadata")
-        return _open(path, engine="zarr", storage_options=options)
+        store = guarded_store(path, options)
+        ds = _open(store, engine="zarr")
+    store.require_possible()
+    return ds
 
 
 def _open_grib(path: str) -> list[xr.Dataset]:
