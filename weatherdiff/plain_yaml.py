@@ -36,7 +36,7 @@ class Document(NamedTuple):
 
 
 def parse_yaml(text: str, name: str) -> Document:
-    """Read YAML.
+    r"""Read YAML.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def parse_yaml(text: str, name: str) -> Document:
 
     Examples
     --------
-    >>> parse_yaml("start: 2018-07-20T06:00\\nrate: 1e-3", "a.yaml").content
+    >>> parse_yaml("start: 2018-07-20T06:00\nrate: 1e-3", "a.yaml").content
     {'start': '2018-07-20T06:00', 'rate': 0.001}
     >>> parse_yaml("start: 12:00", "a.yaml")
     Traceback (most recent call last):
@@ -163,9 +163,7 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
-def _note_lines(
-    node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int]
-) -> None:
+def _note_lines(node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):

@@ -1,4 +1,4 @@
-"""Row 11 of the faults: fields that no atmosphere has are refused, with variable, time, fraction."""
+"""Row 11 of the faults: fields that no atmosphere has are refused, with variable and time."""
 
 import numpy as np
 import pytest

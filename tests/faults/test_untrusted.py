@@ -202,7 +202,9 @@ def test_a_description_that_is_nested_too_deep_is_refused(model):
         load_model(model)
 
 
-@pytest.mark.parametrize("document", ["[" * 100000, '{"$dict": [[[], 1]]}', '{"$tensor": "x"}', "1"])
+@pytest.mark.parametrize(
+    "document", ["[" * 100000, '{"$dict": [[[], 1]]}', '{"$tensor": "x"}', "1"]
+)
 def test_a_checkpoint_with_another_document_is_refused_or_plain(tmp_path, document):
     path = tmp_path / "a.ckpt"
     save_file({"a": torch.ones(2)}, path, metadata={"weatherdiff_training_state": document})

@@ -59,9 +59,7 @@ class Writer:
 
     def dataset(self, name, shape, properties):
         kind, space = self.global_id("H5T_NATIVE_FLOAT_g"), self.space(shape)
-        made = self.c.H5Dcreate2(
-            self.file, name, kind, space, self.none, properties, self.none
-        )
+        made = self.c.H5Dcreate2(self.file, name, kind, space, self.none, properties, self.none)
         assert made > 0
         assert self.c.H5Dclose(ctypes.c_int64(made)) >= 0
 
@@ -77,9 +75,7 @@ class Writer:
     def virtual(self, name, shape, target):
         properties = self.properties()
         space = self.space(shape)
-        assert (
-            self.c.H5Pset_virtual(properties, space, str(target).encode(), b"t2m", space) >= 0
-        )
+        assert self.c.H5Pset_virtual(properties, space, str(target).encode(), b"t2m", space) >= 0
         self.dataset(name, shape, properties)
 
     def chunked(self, name, shape, chunk, *, deflate=False):
@@ -102,7 +98,9 @@ class Writer:
         assert self.c.H5Lcreate_soft(target, self.file, name, self.none, self.none) >= 0
 
     def group(self, name):
-        assert self.c.H5Gcreate2(self.file, name, self.none, self.none, self.none) > 0
+        made = self.c.H5Gcreate2(self.file, name, self.none, self.none, self.none)
+        assert made > 0
+        assert self.c.H5Gclose(ctypes.c_int64(made)) >= 0
 
 
 @pytest.fixture

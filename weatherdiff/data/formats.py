@@ -8,7 +8,9 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,10 @@ from typing import Any, TypeVar
 
 import dask
 import fsspec
+import numpy as np
+import numpy.typing as npt
 import xarray as xr
+from xarray.core import indexing
 
 from weatherdiff.data.hdf5 import require_harmless
 from weatherdiff.data.netcdf3 import required_bytes
@@ -31,6 +36,19 @@ Lazy = TypeVar("Lazy", xr.Dataset, xr.DataArray)
 _LOG = logging.getLogger(__name__)
 
 _MAGIC = {b"CDF": "netcdf3", b"\x89HDF": "hdf5", b"GRIB": "cfgrib"}
+# What the libraries raise when bytes are not as they expect; of no use to tell apart.
+_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 _ENGINES = ("cfgrib", "h5netcdf", "netcdf4", "scipy", "zarr")
 
 
@@ -140,14 +158,48 @@ def open_all(
     options = dict(storage_options or {})
     found: list[tuple[str, str, str]] = []  # the path given, the local copy of it, its format
     for path in paths:
-        with reading(path):
+        with _blaming(path):
             found.append((path, *_locate(path, engine, options)))
     require_harmless([local for _, local, kind in found if kind == "hdf5"])
     opened = []
     for path, local, kind in found:
-        with reading(path):
-            opened += [(path, ds) for ds in _open_kind(local, kind, engine, options)]
+        with _blaming(path), dask.config.set(scheduler="synchronous"):
+            opened += [(path, _named(ds, path)) for ds in _open_kind(local, kind, engine, options)]
     return opened
+
+
+class _Named(xr.backends.BackendArray):
+    """A variable that is read when it is needed, and says from which file if that fails."""
+
+    def __init__(self, path: str, variable: xr.Variable) -> None:
+        self.path, self.variable = path, variable
+        self.shape, self.dtype = variable.shape, variable.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> npt.NDArray[Any]:
+        outer = indexing.IndexingSupport.OUTER
+        return indexing.explicit_indexing_adapter(key, self.shape, outer, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
+        with _blaming(self.path):
+            return np.asarray(self.variable[key].values)
+
+
+def _named(ds: xr.Dataset, path: str) -> xr.Dataset:
+    """Let every variable know its file."""
+    variables = {
+        name: xr.Variable(
+            variable.dims,
+            indexing.LazilyIndexedArray(_Named(path, variable)),
+            variable.attrs,
+            variable.encoding,
+        )
+        for name, variable in ds.variables.items()
+        if name not in ds.indexes
+    }
+    named = ds.assign_coords({k: v for k, v in variables.items() if k in ds.coords})
+    named = named.assign({k: v for k, v in variables.items() if k not in ds.coords})
+    named.set_close(ds.close)
+    return named
 
 
 def _locate(path: str, engine: str | None, options: dict[str, Any]) -> tuple[str, str]:
@@ -188,9 +240,14 @@ def load(ds: Lazy) -> Lazy:
 @contextmanager
 def reading(path: str) -> Iterator[None]:
     """Turn what the many libraries raise into our errors; one thread: HDF5 likes no more."""
+    with dask.config.set(scheduler="synchronous"), _blaming(path, (RuntimeError, ValueError)):
+        yield
+
+
+@contextmanager
+def _blaming(path: str, damage: tuple[type[Exception], ...] = _DAMAGE) -> Iterator[None]:
     try:
-        with dask.config.set(scheduler="synchronous"):
-            yield
+        yield
     except FileNotFoundError as error:
         raise MissingInputError(
             f"{path}: there is no file or Zarr store here; the files of a folder are given as "
@@ -203,8 +260,15 @@ def reading(path: str) -> Iterator[None]:
         if error.errno is not None and error.errno > 0:
             raise StorageError(f"{path} could not be read: {error}.") from error
         raise InputError(f"{path} is truncated or damaged: {error}; fetch it again.") from error
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path} could not be opened or read: {error}") from error
+    except MemoryError as error:
+        raise InputError(
+            f"{path} declares more than there is memory for; it is damaged or hostile, or must be "
+            "divided into smaller chunks."
+        ) from error
+    except damage as error:
+        raise InputError(
+            f"{path} could not be opened or read: {error or type(error).__name__}"
+        ) from error
 
 
 def _copy(url: str, options: dict[str, Any]) -> str:

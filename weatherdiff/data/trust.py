@@ -132,10 +132,6 @@ def _size(nbytes: float) -> str:
     >>> _size(6144), _size(8e9)
     ('6.0 KiB', '7.5 GiB')
     """
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if nbytes < 1024:
-            break
-        nbytes /= 1024
-    else:
-        unit = "TiB"
-    return f"{nbytes:.1f} {unit}" if unit != "bytes" else f"{nbytes:.0f} bytes"
+    units = ("bytes", "KiB", "MiB", "GiB", "TiB")
+    power = min(max(int(nbytes).bit_length() - 1, 0) // 10, 4)
+    return f"{nbytes / 1024**power:.{min(power, 1)}f} {units[power]}"

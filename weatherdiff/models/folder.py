@@ -142,7 +142,8 @@ def _require_same_shapes(architecture: Mapping[str, Any], weights: Path) -> None
     if any(not isinstance(number, int) or number > _DEEPEST for number in depth):
         raise ValueError(f"blocks and levels are {depth}, expected numbers up to {_DEEPEST}")
     with torch.device("meta"):  # shapes, and no memory
-        expected = {k: tuple(v.shape) for k, v in VideoDenoiser(**architecture).state_dict().items()}
+        sketch = VideoDenoiser(**architecture).state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in sketch.items()}
     with safe_open(weights, framework="pt") as file:
         names = [name for name in file.keys() if name.startswith(NETWORK)]  # noqa: SIM118
         found = {
