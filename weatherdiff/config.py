@@ -414,11 +414,11 @@ def _explain(error: ValidationError, lines: Mapping[tuple[str, ...], int]) -> st
             known = _keys(where[:-1])
             near = difflib.get_close_matches(where[-1], known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
-            sentences.append(f"unknown key {'.'.join(where)!r}{at}; {hint}")
+            sentences.append(f"unknown key {'.'.join(where)!r}; {hint}{at}")
         else:
             place = ".".join(where)
             message = item["msg"].removeprefix("Value error, ")
-            sentences.append(f"{place}{at}: {message}" if place else message)
+            sentences.append(f"{place}: {message}{at}" if place else message)
     return "; ".join(sentences)
 
 

@@ -18,6 +18,8 @@ import xarray as xr
 FORMS = ("netCDF-4", "netCDF-4 deflated", "netCDF-3", "Zarr 2", "Zarr 3", "Zarr 3 consolidated")
 QUICK, DEEP = 20, 200
 
+pytestmark = pytest.mark.filterwarnings("ignore:Consolidated metadata")
+
 # the child: opens and reads what is named on its standard input, and tells what came of it
 READER = """
 import json, resource, sys, warnings

@@ -37,7 +37,7 @@ SAME = {
     "transposed": lambda ds: ds.transpose("longitude", "latitude", "time"),
     "a turn further": moved("longitude", 360.0),
     "jitter of latitude": moved("latitude", 1e-7),
-    "jitter of longitude": moved("longitude", -1e-7),
+    "jitter of longitude": moved("longitude", 1e-7),
     "float32": lambda ds: ds.assign_coords(latitude=ds.latitude.astype("f4")),
 }
 OTHER = {
@@ -65,6 +65,16 @@ def test_the_same_cells_in_another_form_give_exactly_the_same_fields(tmp_path, c
     np.testing.assert_array_equal(result["2m_temperature"], ds["2m_temperature"])
     for dim in ("latitude", "longitude"):
         np.testing.assert_allclose(result[dim], ds[dim], rtol=0, atol=2e-7)
+
+
+def test_jitter_across_the_seam_loses_no_column(tmp_path):
+    """The column at -1e-7 is the last of one file and the first of the other."""
+    ds = fields()
+    moved("longitude", -1e-7)(ds.isel(time=slice(0, 2))).to_netcdf(tmp_path / "a.nc")
+    assert open_fields(tmp_path / "a.nc").sizes["longitude"] == 8
+    ds.isel(time=slice(2, 4)).to_netcdf(tmp_path / "b.nc")
+    with pytest.raises(GridMismatchError, match=r"a\.nc and .*b\.nc: longitude differs"):
+        open_fields(f"{tmp_path}/*.nc")
 
 
 @pytest.mark.parametrize("change", OTHER.values(), ids=OTHER)

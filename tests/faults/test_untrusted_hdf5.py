@@ -172,7 +172,8 @@ def test_a_soft_link_out_of_its_group_is_refused(innocent, target):
 def test_a_soft_link_within_its_group_is_fine(innocent):
     with Writer(innocent) as writer:
         writer.soft_link(b"alias", b"/lat")
-    assert list(open_fields(innocent)) == ["2m_temperature"]
+        writer.soft_link(b"beside", b"t2m")
+    hdf5.require_harmless([str(innocent)])
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_one_chunk_beyond_memory_is_refused(innocent, monkeypatch):
     with Writer(innocent) as writer:
         writer.chunked(b"huge", (4, 4000, 4000), (4, 4000, 4000), deflate=True)
     monkeypatch.setattr(trust, "memory_available", lambda: 10**8)
-    with pytest.raises(InputError, match=r"huge declares 61\.0 MiB that must be read at once"):
+    with pytest.raises(InputError, match=r"a chunk of huge declares 244\.1 MiB that must be read"):
         open_raw(str(innocent))
 
 

@@ -97,7 +97,7 @@ def test_a_class_name_in_a_value_is_only_text(tmp_path):
         f"output: x\nmodel:\n  _target_: os.system\n  command: touch {canary}\n"
         "window: {step: 6h, frames: 2}\n"
     )
-    with pytest.raises(ConfigError, match=r"unknown key 'model\._target_' \(line 3\)"):
+    with pytest.raises(ConfigError, match=r"unknown key 'model\._target_'; .*\(line 3\)"):
         load_config(path)
     assert not canary.exists()
 
@@ -128,7 +128,7 @@ def test_what_breaks_the_reader_is_refused(text, words):
 def test_a_wrong_value_is_refused_with_its_line(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text("output: x\ndata:\n  source: a.nc\n  levels:\n  - 500\n  - high\n")
-    with pytest.raises(ConfigError, match=r"data\.levels\.1 \(line 6\): .*number"):
+    with pytest.raises(ConfigError, match=r"data\.levels\.1: .*number \(line 6\)"):
         load_config(path)
     with pytest.raises(ConfigError, match=r"data\.source\.str: ") as caught:
         load_config(path, ["data.source={a: 1}"])
