@@ -140,7 +140,7 @@ def test_the_time_zone_of_the_machine_changes_nothing(tmp_path, monkeypatch, zon
         write(tmp_path / "a.nc", [0, 6, 12], "hours since 2018-03-11")  # a change to summer time
         times, _ = opened(tmp_path / "a.nc")
         ds = open_fields(tmp_path / "a.nc").load()
-        ds.to_zarr(tmp_path / "a.zarr")
+        ds.to_zarr(tmp_path / "a.zarr", zarr_format=2)
         again = open_fields(tmp_path / "a.zarr")
     finally:
         monkeypatch.undo()

@@ -103,6 +103,12 @@ def _join(name: str, pieces: Sequence[tuple[str, xr.Dataset]]) -> xr.Dataset:
 def _concat(parts: list[xr.Dataset], dim: str) -> xr.Dataset:
     if len(parts) == 1:
         return parts[0]
+    calendars = {ds[dim].dt.calendar for ds in parts} if dim == "time" else set()
+    if len(calendars) > 1:
+        raise InputError(
+            f"the sources have times of different calendars ({', '.join(sorted(calendars))}), "
+            "which cannot be joined; convert one of them with xarray's convert_calendar."
+        )
     try:
         return xr.concat(
             sorted(parts, key=lambda ds: ds[dim].values[0]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -184,8 +185,22 @@ class _Named(xr.backends.BackendArray):
             return np.asarray(self.variable[key].values)
 
 
+def _require_utc(ds: xr.Dataset) -> None:
+    """Refuse a time zone by name: offsets are understood, names are passed over in silence."""
+    for name, variable in ds.variables.items():
+        reference = str(variable.encoding.get("units", "")).partition(" since ")[2]
+        words = set(re.findall("[a-z]+", reference.lower())) - {"t", "z", "utc", "gmt"}
+        if words:
+            raise ValueError(
+                f"the units of {name} are {variable.encoding['units']!r}, whose "
+                f"{' '.join(sorted(words))!r} would be ignored; give the offset from UTC, as in "
+                "'hours since 2018-07-20 00:00 +02:00'."
+            )
+
+
 def _named(ds: xr.Dataset, path: str) -> xr.Dataset:
     """Let every variable know its file."""
+    _require_utc(ds)
     variables = {
         name: xr.Variable(
             variable.dims,

@@ -56,7 +56,7 @@ def require_fits(source: str, name: str, nbytes: int) -> None:
     InputError
         More than 4 GiB, or than half of the memory that is available.
     """
-    limit = at_once()
+    limit = _at_once()
     if nbytes > limit:
         raise InputError(
             f"{source}: {name} declares {_size(nbytes)} that must be read at once; {_size(limit)} "
@@ -98,7 +98,7 @@ def require_possible(source: str, claims: Iterable[tuple[int, int]], stored: int
         )
 
 
-def at_once() -> int:
+def _at_once() -> int:
     """Bytes that may be read at once."""
     return min(_AT_ONCE, memory_available() // 2)
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch.overrides import TorchFunctionMode
 
 from weatherdiff.errors import InputError, MissingInputError, StorageError
 from weatherdiff.models.denoiser import VideoDenoiser
@@ -135,13 +136,26 @@ def load_model(folder: str | os.PathLike[str]) -> SavedModel:
     return SavedModel(network.eval(), arrays, metadata)
 
 
+class _Uninitialised(TorchFunctionMode):
+    """Leave out the random numbers a new network starts from."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Do what is asked, unless it is to initialise a tensor."""
+        given = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
 def _require_same_shapes(architecture: Mapping[str, Any], weights: Path) -> None:
     """Refuse an architecture that is not that of the weights, before any of it is allocated."""
     size = architecture.get("size")
     depth = [size.get(key) for key in ("blocks", "levels")] if isinstance(size, dict) else []
     if any(not isinstance(number, int) or number > _DEEPEST for number in depth):
         raise ValueError(f"blocks and levels are {depth}, expected numbers up to {_DEEPEST}")
-    with torch.device("meta"):  # shapes, and no memory
+    with torch.device("meta"), _Uninitialised():  # shapes, and no memory
         sketch = VideoDenoiser(**architecture).state_dict()
     expected = {name: tuple(tensor.shape) for name, tensor in sketch.items()}
     with safe_open(weights, framework="pt") as file:
