@@ -27,7 +27,8 @@ from xarray.core import indexing
 from weatherdiff.data.hdf5 import require_harmless
 from weatherdiff.data.netcdf3 import required_bytes
 from weatherdiff.data.samples import sample_path
-from weatherdiff.data.zarr_guard import GuardedStore, guarded_store
+from weatherdiff.data.trust import require_fits
+from weatherdiff.data.zarr_guard import guarded_store
 from weatherdiff.errors import ConfigError, InputError, MissingInputError, StorageError
 
 __all__ = ["find_paths", "load", "open_all", "open_raw", "reading"]
@@ -317,7 +318,7 @@ def _detect(path: Path, engine: str | None) -> str:
     )
 
 
-def _open(source: str | GuardedStore, **kwargs: Any) -> xr.Dataset:
+def _open(source: Any, **kwargs: Any) -> xr.Dataset:
     return xr.open_dataset(
         source,
         chunks=None,
@@ -346,6 +347,11 @@ def _open_grib(path: str) -> list[xr.Dataset]:
             f"{path} is GRIB, which needs `pip install 'weatherdiff[grib]'`."
         ) from error
     try:
+        with open(path, "rb") as file:  # constant fields of any size have no bytes of their own
+            while message := eccodes.codes_grib_new_from_file(file, headers_only=True):
+                points = eccodes.codes_get(message, "numberOfDataPoints")
+                eccodes.codes_release(message)
+                require_fits(path, "a field", 8 * points)
         # no index file beside the user's data; a damaged message is not to be passed over
         found = cfgrib.open_datasets(path, backend_kwargs={"indexpath": "", "errors": "raise"})
     except (eccodes.CodesInternalError, EOFError) as error:

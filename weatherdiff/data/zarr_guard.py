@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import zipfile
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,8 @@ class GuardedStore(WrapperStore[Store]):
         elif layout is not None:
             if layout.chunk.compressor and byte_range is not None:
                 raise InputError(f"{self.name}: {key} was asked for in parts; it is compressed.")
-            self._check_frame(key, layout.chunk, data.to_bytes)
+            if layout.chunk.compressor:
+                self._check_frame(key, layout.chunk, layout.chunk.compressor, data.to_bytes())
         return data
 
     async def get_partial_values(
@@ -124,7 +125,7 @@ class GuardedStore(WrapperStore[Store]):
 
     async def _get_many(
         self, requests: Iterable[tuple[str, BufferPrototype, ByteRequest | None]]
-    ) -> Any:
+    ) -> AsyncGenerator[tuple[str, Buffer | None], None]:
         for key, prototype, part in requests:
             yield key, await self.get(key, prototype, part)
 
@@ -227,13 +228,9 @@ class GuardedStore(WrapperStore[Store]):
                     return
         require_possible(self.name, claims, stored)
 
-    def _check_frame(self, key: str, chunk: Stored, content: Any) -> None:
-        if chunk.compressor is None:
-            return
-        data = content()
-        data = data[: len(data) - chunk.tail] if chunk.tail else data
+    def _check_frame(self, key: str, chunk: Stored, compressor: str, data: bytes) -> None:
         try:
-            size = decoded_size(chunk.compressor, data, chunk.limit)
+            size = decoded_size(compressor, data[: len(data) - chunk.tail], chunk.limit)
         except ValueError as error:
             raise InputError(f"{self.name}: {key} is damaged: {error}.") from error
         if size > chunk.limit:
@@ -276,7 +273,7 @@ class GuardedStore(WrapperStore[Store]):
         for offset, length in entries:
             if offset != _ABSENT and start <= offset and offset + length <= stop:
                 piece = content[offset - start : offset - start + length]
-                self._check_frame(key, inner, lambda piece=piece: piece)
+                self._check_frame(key, inner, inner.compressor, piece)
 
 
 def _file_sizes(folder: str) -> Iterator[int]:
