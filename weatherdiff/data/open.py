@@ -133,10 +133,14 @@ def open_fields(
                 parts.append((source, part))
                 layouts.append(replace(layout, names={new: old for old, new in own.items()}))
     chosen = choose(variables, [ds for _, ds in parts], raw)
-    ds = order_times(combine(parts, levels)[chosen], note)
+    sources = list(dict.fromkeys(source for source, _ in parts))
+    everything = ", ".join(sources[:3]) + (f" and {len(sources) - 3} more" if sources[3:] else "")
+    ds = combine(parts, levels)[chosen]
+    with naming(everything):
+        ds = order_times(ds, note)
     layout = merge_parts(layouts, ds)
     ds = plain_attrs(ds, layout)
-    with reading(", ".join(dict.fromkeys(source for source, _ in parts))):
+    with naming(everything), reading(everything):
         validate(ds)
     describe(layout, ds, note)
     recorded = {LAYOUT: json.dumps(layout.to_dict()), "weatherdiff_history": "\n".join(history)}
@@ -166,6 +170,8 @@ def naming(source: str) -> Iterator[None]:
     try:
         yield
     except WeatherdiffError as error:
+        if source in str(error):
+            raise
         raise type(error)(f"{source}: {error}") from error
 
 
