@@ -76,11 +76,9 @@ def test_an_absent_configuration_is_missing_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "read"),
     [
-        ("12:00", "12:00"),
-        ("0600", "0600"),
-        ("0o17", "0o17"),
-        ("no", "no"),
-        ("On", "On"),
+        ("'12:00'", "12:00"),
+        ('"0600"', "0600"),
+        ("'no'", "no"),
         ("2018-07-20", "2018-07-20"),
         ("2018-07-20T06:00", "2018-07-20T06:00"),
         ("~", None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -41,15 +42,18 @@ def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not text in UTF-8: {error}.") from None
-    content = parse_yaml(text, str(path))
+    content, lines = parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no configuration: a mapping of keys was expected.")
     for override in overrides or []:
         _override(content, override)
+        given = tuple(override.partition("=")[0].split("."))
+        lines = {key: line for key, line in lines.items() if key[: len(given)] != given}
+        lines[given] = 0  # none of the file's
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from None
+        raise ConfigError(f"{path}: {_explain(error, lines)}") from None
 
 
 def _override(content: dict[str, Any], override: str) -> None:
@@ -61,23 +65,25 @@ def _override(content: dict[str, Any], override: str) -> None:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
             raise ConfigError(f"Cannot set {key}: {section} is not a section.")
-    content[last] = parse_yaml(value, key)
+    content[last] = parse_yaml(value, key).content
 
 
-def _explain(error: ValidationError) -> str:
-    """One sentence for each error, with the nearest known key for an unknown one."""
+def _explain(error: ValidationError, lines: Mapping[tuple[str, ...], int]) -> str:
+    """One sentence for each error, with its line, and the nearest known key for an unknown one."""
     sentences = []
     for item in error.errors():
         where = [str(part) for part in item["loc"]]
+        line = lines.get(tuple(where), lines.get(tuple(where[:-1])))  # or that of what holds it
+        at = f" (line {line})" if line else ""
         if item["type"] == "extra_forbidden":
             known = _keys(where[:-1])
             near = difflib.get_close_matches(where[-1], known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
-            sentences.append(f"unknown key {'.'.join(where)!r}; {hint}")
+            sentences.append(f"unknown key {'.'.join(where)!r}; {hint}{at}")
         else:
             place = ".".join(where)
             message = item["msg"].removeprefix("Value error, ")
-            sentences.append(f"{place}: {message}" if place else message)
+            sentences.append(f"{place}: {message}{at}" if place else message)
     return "; ".join(sentences)
 
 

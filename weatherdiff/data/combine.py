@@ -12,6 +12,8 @@ from weatherdiff.grid import Grid
 
 __all__ = ["combine", "order_times"]
 
+_TOLERANCE = 1e-5  # relative, of two levels that are one but for rounding
+
 
 def combine(
     parts: Sequence[tuple[str, xr.Dataset]], levels: Sequence[float] | None = None
@@ -87,12 +89,26 @@ def _join(name: str, pieces: Sequence[tuple[str, xr.Dataset]]) -> xr.Dataset:
         by_level.setdefault(levels, []).append(ds)
     if "time" not in first.dims:
         return first
+    known = np.unique(np.concatenate([np.asarray(levels) for levels in by_level]))
+    close = np.flatnonzero(np.diff(known) < _TOLERANCE * known[1:])
+    if close.size:
+        pair = " and ".join(f"{level:g}" for level in known[close[0] : close[0] + 2])
+        raise InputError(
+            f"{name} cannot be joined along level: {pair} hPa are almost the same level; give both "
+            "files the same."
+        )
     return _concat([_concat(same, "time") for same in by_level.values()], "level")
 
 
 def _concat(parts: list[xr.Dataset], dim: str) -> xr.Dataset:
     if len(parts) == 1:
         return parts[0]
+    calendars = {ds[dim].dt.calendar for ds in parts} if dim == "time" else set()
+    if len(calendars) > 1:
+        raise InputError(
+            f"the sources have times of different calendars ({', '.join(sorted(calendars))}), "
+            "which cannot be joined; convert one of them with xarray's convert_calendar."
+        )
     try:
         return xr.concat(
             sorted(parts, key=lambda ds: ds[dim].values[0]),
@@ -136,7 +152,7 @@ def order_times(ds: xr.Dataset, note: Callable[[str], None]) -> xr.Dataset:
     DimensionError
         The times are not dates.
     InputError
-        A time occurs twice.
+        A time is missing, or occurs twice, be it but for rounding.
     """
     if "time" not in ds.dims:
         return ds
@@ -148,6 +164,12 @@ def order_times(ds: xr.Dataset, note: Callable[[str], None]) -> xr.Dataset:
             "'hours since 2000-01-01'."
         )
     index = ds.indexes["time"]
+    missing = int(index.isna().sum())
+    if missing:
+        raise InputError(
+            f"{missing} of {len(index)} times {'is' if missing == 1 else 'are'} missing; fetch the "
+            "data again."
+        )
     twice = index[index.duplicated()]
     if len(twice):
         raise InputError(
@@ -156,7 +178,13 @@ def order_times(ds: xr.Dataset, note: Callable[[str], None]) -> xr.Dataset:
     if not index.is_monotonic_increasing:
         note("the times were not in order and have been sorted")
         ds = ds.sortby("time")
-    steps = np.diff(ds["time"].values).astype("timedelta64[s]")
+    exact = np.diff(ds["time"].values).astype("timedelta64[us]")
+    if exact.size and exact.min() < np.timedelta64(1, "s"):
+        raise InputError(
+            f"times are less than a second apart, after {ds.indexes['time'][exact.argmin()]}: they "
+            "are the same but for rounding; give each time once."
+        )
+    steps = exact.astype("timedelta64[s]")
     if steps.size:
         gaps = np.flatnonzero(steps > steps.min())
         if gaps.size:

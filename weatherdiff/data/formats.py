@@ -8,7 +8,10 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import re
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,19 +19,38 @@ from typing import Any, TypeVar
 
 import dask
 import fsspec
+import numpy as np
+import numpy.typing as npt
 import xarray as xr
+from xarray.core import indexing
 
+from weatherdiff.data.hdf5 import require_harmless
 from weatherdiff.data.netcdf3 import required_bytes
 from weatherdiff.data.samples import sample_path
+from weatherdiff.data.trust import require_fits
+from weatherdiff.data.zarr_guard import guarded_store
 from weatherdiff.errors import ConfigError, InputError, MissingInputError, StorageError
 
-__all__ = ["find_paths", "load", "open_raw", "reading", "translated"]
+__all__ = ["find_paths", "load", "open_all", "open_raw", "reading", "translated"]
 
 Lazy = TypeVar("Lazy", xr.Dataset, xr.DataArray)
 
 _LOG = logging.getLogger(__name__)
 
-_MAGIC = {b"CDF": "netcdf3", b"\x89HDF": "netcdf4", b"GRIB": "cfgrib"}
+_MAGIC = {b"CDF": "netcdf3", b"\x89HDF": "hdf5", b"GRIB": "cfgrib"}
+# What the libraries raise when bytes are not as they expect; of no use to tell apart.
+_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 _ENGINES = ("cfgrib", "h5netcdf", "netcdf4", "scipy", "zarr")
 
 
@@ -91,12 +113,26 @@ def _expand(pattern: str, storage_options: Mapping[str, Any]) -> list[str]:
 def open_raw(
     path: str, *, engine: str | None = None, storage_options: Mapping[str, Any] | None = None
 ) -> list[xr.Dataset]:
-    """Open one file or store lazily, without dask.
+    """Open one file or store, see :func:`open_all`."""
+    return [ds for _, ds in open_all([path], engine=engine, storage_options=storage_options)]
+
+
+def open_all(
+    paths: Sequence[str],
+    *,
+    engine: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> list[tuple[str, xr.Dataset]]:
+    """Open files and stores lazily, without dask.
+
+    They may come from anybody: what reaches for other files, or declares more than it can hold, is
+    refused before it is read. That a file changes between this check and its use is not provided
+    for.
 
     Parameters
     ----------
-    path : str
-        A local path or a URL that fsspec knows. Remote files that are not Zarr are copied to a
+    paths : sequence of str
+        Local paths or URLs that fsspec knows. Remote files that are not Zarr are copied to a
         temporary folder first.
     engine : {"cfgrib", "h5netcdf", "netcdf4", "scipy", "zarr"}, optional
         xarray's engine; found out from the first bytes by default.
@@ -105,34 +141,100 @@ def open_raw(
 
     Returns
     -------
-    list of xr.Dataset
-        One, or for GRIB as many as there are kinds of level.
+    list of (path, xr.Dataset)
+        One for each path, or for GRIB as many as there are kinds of level.
 
     Raises
     ------
     ConfigError
         The engine is unknown, or its package is not installed.
     MissingInputError
-        There is nothing at ``path``.
+        There is nothing at a path.
     InputError
-        The file is truncated, damaged, or of another format.
+        A file is truncated, damaged, hostile, or of another format.
     StorageError
-        The file may not be read, or reading failed.
+        A file may not be read, or reading failed.
     """
     if engine is not None and engine not in _ENGINES:
         raise ConfigError(f"engine {engine!r} is unknown; there are {', '.join(_ENGINES)}.")
     options = dict(storage_options or {})
-    with reading(path):
-        if "://" in path:
-            if engine == "zarr" or path.rstrip("/").endswith(".zarr"):
-                return [_open_zarr(path, options)]
-            path = _copy(path, options)
-        if engine == "zarr" or Path(path).is_dir():
-            return [_open_zarr(path, None)]
-        kind = _detect(Path(path)) if engine is None else engine
-        if kind == "cfgrib":
-            return _open_grib(path)
-        return [_open(path, engine="netcdf4" if kind == "netcdf3" else kind)]
+    found: list[tuple[str, str, str]] = []  # the path given, the local copy of it, its format
+    for path in paths:
+        with translated(path, _DAMAGE):
+            found.append((path, *_locate(path, engine, options)))
+    require_harmless([local for _, local, kind in found if kind == "hdf5"])
+    opened = []
+    for path, local, kind in found:
+        with translated(path, _DAMAGE), dask.config.set(scheduler="synchronous"):
+            opened += [(path, _named(ds, path)) for ds in _open_kind(local, kind, engine, options)]
+    return opened
+
+
+class _Named(xr.backends.BackendArray):
+    """A variable that is read when it is needed, and says from which file if that fails."""
+
+    def __init__(self, path: str, variable: xr.Variable) -> None:
+        self.path, self.variable = path, variable
+        self.shape, self.dtype = variable.shape, variable.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> npt.NDArray[Any]:
+        outer = indexing.IndexingSupport.OUTER
+        return indexing.explicit_indexing_adapter(key, self.shape, outer, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
+        with translated(self.path, _DAMAGE):
+            return np.asarray(self.variable[key].values)
+
+
+def _require_utc(ds: xr.Dataset) -> None:
+    """Refuse a time zone by name: offsets are understood, names are passed over in silence."""
+    for name, variable in ds.variables.items():
+        reference = str(variable.encoding.get("units", "")).partition(" since ")[2]
+        words = set(re.findall("[a-z]+", reference.lower())) - {"t", "z", "utc", "gmt"}
+        if words:
+            raise ValueError(
+                f"the units of {name} are {variable.encoding['units']!r}, whose "
+                f"{' '.join(sorted(words))!r} would be ignored; give the offset from UTC, as in "
+                "'hours since 2018-07-20 00:00 +02:00'."
+            )
+
+
+def _named(ds: xr.Dataset, path: str) -> xr.Dataset:
+    """Let every variable know its file."""
+    _require_utc(ds)
+    variables = {
+        name: xr.Variable(
+            variable.dims,
+            indexing.LazilyIndexedArray(_Named(path, variable)),
+            variable.attrs,
+            variable.encoding,
+        )
+        for name, variable in ds.variables.items()
+        if name not in ds.indexes
+    }
+    named = ds.assign_coords({k: v for k, v in variables.items() if k in ds.coords})
+    named = named.assign({k: v for k, v in variables.items() if k not in ds.coords})
+    named.set_close(ds.close)
+    return named
+
+
+def _locate(path: str, engine: str | None, options: dict[str, Any]) -> tuple[str, str]:
+    """Where a file is, copied if it is far away, and its format."""
+    remote = "://" in path
+    if engine == "zarr" or (path.rstrip("/").endswith(".zarr") if remote else Path(path).is_dir()):
+        return path, "zarr"
+    local = _copy(path, options) if remote else path
+    return local, _detect(Path(local), engine)
+
+
+def _open_kind(
+    path: str, kind: str, engine: str | None, options: dict[str, Any]
+) -> list[xr.Dataset]:
+    if kind == "zarr":
+        return [_open_zarr(path, options if "://" in path else None)]
+    if kind == "cfgrib":
+        return _open_grib(path)
+    return [_open(path, engine=engine or "netcdf4")]
 
 
 def load(ds: Lazy) -> Lazy:
@@ -159,8 +261,10 @@ def reading(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def translated(path: str) -> Iterator[None]:
-    """Turn what the many libraries raise into our errors."""
+def translated(
+    path: str, damage: tuple[type[Exception], ...] = (RuntimeError, ValueError)
+) -> Iterator[None]:
+    """Turn what the many libraries raise into our errors; ``damage`` is of the file's bytes."""
     try:
         yield
     except FileNotFoundError as error:
@@ -175,8 +279,15 @@ def translated(path: str) -> Iterator[None]:
         if error.errno is not None and error.errno > 0:
             raise StorageError(f"{path} could not be read: {error}.") from error
         raise InputError(f"{path} is truncated or damaged: {error}; fetch it again.") from error
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path} could not be opened or read: {error}") from error
+    except MemoryError as error:
+        raise InputError(
+            f"{path} declares more than there is memory for; it is damaged or hostile, or must be "
+            "divided into smaller chunks."
+        ) from error
+    except damage as error:
+        raise InputError(
+            f"{path} could not be opened or read: {error or type(error).__name__}"
+        ) from error
 
 
 def _copy(url: str, options: dict[str, Any]) -> str:
@@ -186,7 +297,10 @@ def _copy(url: str, options: dict[str, Any]) -> str:
     return str(local)
 
 
-def _detect(path: Path) -> str:
+def _detect(path: Path, engine: str | None) -> str:
+    """Tell the format by the first bytes, by the engine where they are not known."""
+    if not path.is_file() and path.exists():
+        raise InputError(f"{path} is neither a file nor a folder.")
     with path.open("rb") as file:
         start = file.read(4)
     for magic, kind in _MAGIC.items():
@@ -197,16 +311,19 @@ def _detect(path: Path) -> str:
                     f"{required_bytes(path)} bytes its header promises; fetch it again."
                 )
             return kind
-    size = path.stat().st_size
+    if engine in ("netcdf4", "h5netcdf"):  # HDF5 may begin with bytes of another's
+        return "hdf5"
+    if engine == "cfgrib":
+        return engine
     raise InputError(
-        f"{path} ({size} bytes) is neither NetCDF nor GRIB by its first bytes; if it is in a form "
-        "of one of these, name the engine."
+        f"{path} ({path.stat().st_size} bytes) is neither NetCDF nor GRIB by its first bytes; if "
+        "it is compressed, unpack it; if it is in a form of one of these, name the engine."
     )
 
 
-def _open(path: str, **kwargs: Any) -> xr.Dataset:
+def _open(source: Any, **kwargs: Any) -> xr.Dataset:
     return xr.open_dataset(
-        path,
+        source,
         chunks=None,
         decode_times=xr.coders.CFDatetimeCoder(time_unit="ns"),
         decode_timedelta=False,
@@ -218,7 +335,10 @@ def _open_zarr(path: str, options: dict[str, Any] | None) -> xr.Dataset:
     with warnings.catch_warnings():
         # a store without consolidated metadata is slower to open, and otherwise as good
         warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated metadata")
-        return _open(path, engine="zarr", storage_options=options)
+        store = guarded_store(path, options)
+        ds = _open(store, engine="zarr")
+    store.require_possible()
+    return ds
 
 
 def _open_grib(path: str) -> list[xr.Dataset]:
@@ -230,6 +350,11 @@ def _open_grib(path: str) -> list[xr.Dataset]:
             f"{path} is GRIB, which needs `pip install 'weatherdiff[grib]'`."
         ) from error
     try:
+        with open(path, "rb") as file:  # constant fields of any size have no bytes of their own
+            while message := eccodes.codes_grib_new_from_file(file, headers_only=True):
+                points = eccodes.codes_get(message, "numberOfDataPoints")
+                eccodes.codes_release(message)
+                require_fits(path, "a field", 8 * points)
         # no index file beside the user's data; a damaged message is not to be passed over
         found = cfgrib.open_datasets(path, backend_kwargs={"indexpath": "", "errors": "raise"})
     except (eccodes.CodesInternalError, EOFError) as error:

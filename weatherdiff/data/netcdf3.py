@@ -19,7 +19,6 @@ from weatherdiff.errors import InputError
 __all__ = ["required_bytes"]
 
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}
-_STREAMING = (2**32 - 1, 2**64 - 1)
 
 
 def required_bytes(path: Path) -> int:
@@ -28,7 +27,7 @@ def required_bytes(path: Path) -> int:
     Raises
     ------
     InputError
-        The header itself is cut off or damaged.
+        The header itself is cut off or damaged, or leaves the number of records open.
     """
     with path.open("rb") as file:
         try:
@@ -46,12 +45,18 @@ class _Header:
         self.file = file
         version = file.read(4)[3]
         self.count_format = ">Q" if version == 5 else ">I"
+        self.streaming = 2 ** (8 * struct.calcsize(self.count_format)) - 1
         self.offset_format = ">I" if version == 1 else ">Q"
 
     def required_bytes(self) -> int:
         records = self._number(self.count_format)
-        if records in _STREAMING:  # still being written: the file's length counts the records
-            records = 0
+        if records == self.streaming:
+            # to count them from the file's length is allowed, but netCDF's C library takes the
+            # number as it is, and allocates gigabytes of times
+            raise InputError(
+                f"{self.file.name} does not say how many records it has, as if it were still being "
+                "written; let its writer close it, or copy it with `nccopy`."
+            )
         lengths = [self._dimension() for _ in range(self._list_length())]
         self._skip_attributes()
         variables = [self._variable() for _ in range(self._list_length())]

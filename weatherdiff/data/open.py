@@ -20,7 +20,7 @@ import xarray as xr
 
 from weatherdiff.data.analysis import DIMENSION_ORDER, chunk, settle, stored_times
 from weatherdiff.data.combine import combine, order_times
-from weatherdiff.data.formats import find_paths, open_raw, reading
+from weatherdiff.data.formats import find_paths, open_all, reading
 from weatherdiff.data.source import SOURCES, files_of
 from weatherdiff.errors import ConfigError, InputError, WeatherdiffError
 from weatherdiff.layout import LAYOUT, Layout, canonical_layout
@@ -136,10 +136,14 @@ def open_fields(
                 parts.append((source, part))
                 layouts.append(replace(layout, names={new: old for old, new in own.items()}))
     chosen = choose(variables, [ds for _, ds in parts], raw)
-    ds = order_times(combine(parts, levels)[chosen], note)
+    sources = list(dict.fromkeys(source for source, _ in parts))
+    everything = ", ".join(sources[:3]) + (f" and {len(sources) - 3} more" if sources[3:] else "")
+    ds = combine(parts, levels)[chosen]
+    with naming(everything):
+        ds = order_times(ds, note)
     layout = merge_parts(layouts, ds)
     ds = plain_attrs(ds, layout)
-    with reading(", ".join(dict.fromkeys(source for source, _ in parts))):
+    with naming(everything), reading(everything):
         validate(ds)
     describe(layout, ds, note)
     recorded = {LAYOUT: json.dumps(layout.to_dict()), "weatherdiff_history": "\n".join(history)}
@@ -161,10 +165,10 @@ def read_parts(
     if isinstance(paths, xr.Dataset):
         return [("the data set", paths, canonical_names(paths, rename))]
     raw = []
-    for path in find_paths(paths, storage_options):
-        for ds in open_raw(path, engine=engine, storage_options=storage_options):
-            with naming(path):
-                raw.append((path, ds, canonical_names(ds, rename)))
+    found = find_paths(paths, storage_options)
+    for path, ds in open_all(found, engine=engine, storage_options=storage_options):
+        with naming(path):
+            raw.append((path, ds, canonical_names(ds, rename)))
     return raw
 
 
@@ -174,6 +178,8 @@ def naming(source: str) -> Iterator[None]:
     try:
         yield
     except WeatherdiffError as error:
+        if source in str(error):
+            raise
         raise type(error)(f"{source}: {error}") from error
 
 

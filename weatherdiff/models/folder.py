@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch.overrides import TorchFunctionMode
 
 from weatherdiff.errors import InputError, MissingInputError, StorageError
 from weatherdiff.models.denoiser import VideoDenoiser
@@ -27,6 +28,7 @@ FORMAT = "weatherdiff model"
 FORMAT_VERSION = 3
 WEIGHTS, METADATA = "weights.safetensors", "model.json"
 NETWORK, ARRAYS = "network.", "arrays."
+_DEEPEST = 64  # blocks and levels of a network that is built from a file
 
 
 class SavedModel(NamedTuple):
@@ -105,7 +107,7 @@ def load_model(folder: str | os.PathLike[str]) -> SavedModel:
             raise MissingInputError(f"There is no model in {folder}: {name} is absent.")
     try:
         metadata = json.loads((folder / METADATA).read_text())
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise InputError(f"{folder / METADATA} is damaged: {error}.") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise InputError(f"{folder / METADATA} does not describe a {FORMAT}.")
@@ -123,6 +125,7 @@ def load_model(folder: str | os.PathLike[str]) -> SavedModel:
             "differs. It is damaged or was replaced; copy the model folder again."
         )
     try:
+        _require_same_shapes(metadata["architecture"], folder / WEIGHTS)
         tensors = load_file(folder / WEIGHTS)
         network = VideoDenoiser(**metadata["architecture"])
         network.load_state_dict(
@@ -132,6 +135,41 @@ def load_model(folder: str | os.PathLike[str]) -> SavedModel:
         raise InputError(f"The model in {folder} cannot be loaded: {error}.") from error
     arrays = {k.removeprefix(ARRAYS): v.numpy() for k, v in tensors.items() if k.startswith(ARRAYS)}
     return SavedModel(network.eval(), arrays, metadata)
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leave out the random numbers a new network starts from."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Do what is asked, unless it is to initialise a tensor."""
+        given = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+def _require_same_shapes(architecture: Mapping[str, Any], weights: Path) -> None:
+    """Refuse an architecture that is not that of the weights, before any of it is allocated."""
+    size = architecture.get("size")
+    depth = [size.get(key) for key in ("blocks", "levels")] if isinstance(size, dict) else []
+    if any(not isinstance(number, int) or number > _DEEPEST for number in depth):
+        raise ValueError(f"blocks and levels are {depth}, expected numbers up to {_DEEPEST}")
+    with torch.device("meta"), _Uninitialised():  # shapes, and no memory
+        sketch = VideoDenoiser(**architecture).state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in sketch.items()}
+    with safe_open(weights, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(NETWORK)]  # noqa: SIM118
+        found = {
+            name.removeprefix(NETWORK): tuple(file.get_slice(name).get_shape()) for name in names
+        }
+    for name in expected.keys() | found.keys():
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"{name} has shape {found.get(name)} in {WEIGHTS} and {expected.get(name)} by the "
+                f"architecture in {METADATA}"
+            )
 
 
 def _sha256(path: Path) -> str:

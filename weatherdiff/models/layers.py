@@ -91,7 +91,7 @@ class FourierEmbedding(nn.Module):
         super().__init__()
         self.register_buffer(
             "frequencies",
-            math.pi * torch.logspace(0, 6, frequencies, base=2.0),
+            math.pi * torch.logspace(0, 6, frequencies, base=2.0, device="cpu"),
             persistent=False,
         )
         self.network = nn.Sequential(

@@ -65,7 +65,7 @@ class SafeCheckpointIO(CheckpointIO):
                 document = (file.metadata() or {})[KEY]
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return _decode(json.loads(document), tensors)
-        except (SafetensorError, KeyError, ValueError) as error:
+        except (SafetensorError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path} is not a training checkpoint of weatherdiff, or is damaged: {error}."
             ) from error

@@ -1,0 +1,171 @@
+"""Refuse fields that no atmosphere has: missing, infinite, out of range, levels in another order.
+
+Opening looks at the first field of each variable only. This looks at every value, and is meant for
+the few times a forecast starts from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from weatherdiff.data.formats import load
+from weatherdiff.errors import InputError, UnitsError
+from weatherdiff.grid import Grid
+from weatherdiff.schema import VARIABLES
+from weatherdiff.units import likely_units
+
+__all__ = ["require_sound"]
+
+Floats = npt.NDArray[np.float64]
+
+# Between these pressures [hPa] the order of the levels shows in the mean over an area: below,
+# inversions are common, and above is the stratosphere.
+_LOWEST, _HIGHEST = 850, 250
+
+
+def require_sound(ds: xr.Dataset, *, missing: xr.Dataset | None = None) -> xr.Dataset:
+    """Look at every value of a data set.
+
+    Parameters
+    ----------
+    ds : xr.Dataset
+        Canonical, as :func:`weatherdiff.open_fields` gives it; a few times of it.
+    missing : xr.Dataset, optional
+        Cells that may be missing, by variable: True where (no time), as the sea is in data of the
+        land. None may be by default.
+
+    Returns
+    -------
+    xr.Dataset
+        The same, in memory.
+
+    Raises
+    ------
+    InputError
+        Values are missing, infinite or physically impossible, or the levels of geopotential,
+        temperature or specific humidity are not in the order of their labels. Variable, time and
+        fraction of the values are named.
+    UnitsError
+        The mean of a field is that of other units.
+
+    Examples
+    --------
+    >>> from weatherdiff import open_fields
+    >>> ds = open_fields("sample:uk-2018", variables=["2m_temperature"]).isel(time=[0, 1])
+    >>> sea = ds.isel(time=0, drop=True).isnull()
+    >>> require_sound(ds, missing=sea).sizes["time"]
+    2
+    >>> require_sound(ds)
+    Traceback (most recent call last):
+    ...
+    weatherdiff.errors.InputError: 2m_temperature at 2018-06-01T00:00: 55.4% of its values are ...
+    """
+    ds = load(ds)
+    weights = Grid.from_dataset(ds).area_weights().values
+    for name, field in ds.data_vars.items():
+        allowed = np.zeros((), bool)
+        if missing is not None and name in missing:
+            allowed = missing[name].values.astype(bool)
+        for when, values in _times(field):
+            where = f"{name} at {when}" if when else str(name)
+            _require_present(where, values, allowed)
+            _require_possible(where, str(name), values)
+            means = _means(values, weights)
+            _require_plausible(where, str(name), means)
+            if "level" in field.dims:
+                _require_order(where, str(name), means, field["level"].values)
+    return ds
+
+
+def _times(field: xr.DataArray) -> Iterator[tuple[str, Floats]]:
+    """Each time and its values ([level,] latitude, longitude)."""
+    if "time" not in field.dims:
+        yield "", field.values.astype(np.float64)
+        return
+    for index in range(field.sizes["time"]):
+        time = field["time"].values[index]
+        when = np.datetime_as_string(time, "m") if field["time"].dtype.kind == "M" else str(time)
+        yield when, field.isel(time=index).values.astype(np.float64)
+
+
+def _require_present(where: str, values: Floats, allowed: npt.NDArray[np.bool_]) -> None:
+    for what, bad in (
+        ("infinite", np.isinf(values)),
+        ("missing", np.isnan(values) & ~np.broadcast_to(allowed, values.shape)),
+    ):
+        if bad.any():
+            raise InputError(
+                f"{where}: {_share(bad)} of its values are {what}; fetch it again, or start from "
+                "another time."
+            )
+
+
+def _require_possible(where: str, name: str, values: Floats) -> None:
+    variable = VARIABLES.get(name)
+    if variable is None:
+        return
+    # packing and interpolation go a little beyond
+    slack = 0.01 * (variable.high - variable.low)
+    low = -np.inf if variable.lower is None else variable.lower - slack
+    high = np.inf if variable.upper is None else variable.upper + slack
+    with np.errstate(invalid="ignore"):
+        bad = (values < low) | (values > high)
+    if bad.any():
+        worst = values[bad][np.abs(values[bad]).argmax()]
+        raise InputError(
+            f"{where}: {_share(bad)} of its values are out of the range that is possible, "
+            f"{low:g} to {high:g} {variable.units}; the worst is {worst:g}."
+        )
+
+
+def _means(values: Floats, weights: Floats) -> Floats:
+    """Area means of each level, (level,), over the cells that there are."""
+    values = values.reshape(-1, *weights.shape)
+    there = np.isfinite(values)
+    total = (there * weights).sum(axis=(1, 2))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(there, values * weights, 0).sum(axis=(1, 2)) / total)
+
+
+def _require_plausible(where: str, name: str, means: Floats) -> None:
+    variable = VARIABLES.get(name)
+    if variable is None:
+        return
+    bad = (means < variable.low) | (means > variable.high)
+    if bad.any():
+        worst = float(means[bad][0])
+        guess = likely_units(worst, variable.units, variable.low, variable.high)
+        raise UnitsError(
+            f"{where}: its mean is {worst:g} {variable.units} in {_share(bad)} of its fields, "
+            f"expected {variable.low:g} to {variable.high:g}"
+            f"{f'; it looks like {guess}' if guess else ''}."
+        )
+
+
+def _require_order(where: str, name: str, means: Floats, levels: Floats) -> None:
+    """Geopotential falls with pressure everywhere, temperature and humidity rise with it."""
+    if name in ("geopotential", "geopotential_height"):
+        used, sign, slack = np.ones(levels.shape, bool), -1, 0.0
+    elif name in ("temperature", "specific_humidity"):
+        used, sign = (levels <= _LOWEST) & (levels >= _HIGHEST), 1
+        slack = 5.0 if name == "temperature" else 1e-4
+    else:
+        return
+    order = np.argsort(levels[used])
+    along = sign * means[used][order]
+    highest = np.maximum.accumulate(along)
+    wrong = along < highest - slack
+    if wrong.any():
+        first = levels[used][order][wrong.argmax()]
+        raise InputError(
+            f"{where}: {_share(wrong)} of its levels are not in the order of their labels, the "
+            f"first at {first:g} hPa; the levels were shuffled, or mislabelled."
+        )
+
+
+def _share(bad: npt.NDArray[np.bool_]) -> str:
+    return f"{bad.mean():.3g}" if bad.mean() < 0.001 else f"{bad.mean():.1%}"
