@@ -273,7 +273,7 @@ class Forecaster:
         *,
         init_time: str | np.datetime64,
         frames: int,
-        members: int,
+        members: int | range,
         seed: int = 0,
         sampling: Sampling | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -285,15 +285,18 @@ class Forecaster:
         The input is read and checked at the call, before the first block is asked for.
 
         Parameters and errors are those of :meth:`forecast`, with ``frames`` the number of steps.
+        ``members`` may also be the range of the numbers of a part of the ensemble: one that starts
+        at a multiple of the member block is bit-identical to that part of the whole.
         """
-        if members < 1 or frames < 1:
+        numbers = range(members) if isinstance(members, int) else members
+        if len(numbers) < 1 or frames < 1:
             raise ConfigError(f"members ({members}) and frames ({frames}) must be at least 1.")
         sampling = sampling or Sampling()
         self._noise_scale(sampling)  # refuses what it does not know before anything is read
         self.schedule(sampling)
         init = parse_time(init_time)
         history = self.initial_state(ds, init)
-        return self._blocks(history, init, frames, members, seed, sampling, progress)
+        return self._blocks(history, init, frames, numbers, seed, sampling, progress)
 
     def layout(self, init_time: str | np.datetime64, members: int) -> xr.Dataset:
         """Give one frame as :meth:`rollout` would yield it, of zeros: its layout without the work.
@@ -421,14 +424,14 @@ class Forecaster:
         history: Array,
         init: int,
         frames: int,
-        members: int,
+        members: range,
         seed: int,
         sampling: Sampling,
         progress: Callable[[int, int], None] | None,
     ) -> Iterator[xr.Dataset]:
         """Run the loop of :meth:`rollout`; its inputs are checked."""
         spec, size = self.spec, sampling.member_block
-        groups = [range(a, a + size) for a in range(0, members, size)]
+        groups = [range(a, a + size) for a in range(members.start, members.stop, size)]
         # (number, history, channel, lat, lon), padded to whole member blocks
         past = np.broadcast_to(history, (len(groups) * size, *history.shape))
         for block in range(-(-frames // spec.frames)):
@@ -439,7 +442,7 @@ class Forecaster:
             )
             new = np.empty((len(past), spec.frames, *history.shape[1:]), np.float32)
             for done, numbers in enumerate(groups, start=1):
-                rows = slice(numbers.start, numbers.stop)
+                rows = slice(numbers.start - members.start, numbers.stop - members.start)
                 key: dict[str, Any] = {
                     "seed": seed, "init_time": init, "numbers": list(numbers), "block": block
                 }  # fmt: skip
@@ -448,7 +451,8 @@ class Forecaster:
                 if progress is not None:
                     progress(done, len(groups))
             keep = min(spec.frames, frames - block * spec.frames)
-            yield self._dataset(new[:members, :keep], init, times[:keep])
+            part = self._dataset(new[: len(members), :keep], init, times[:keep])
+            yield part.assign_coords(number=("number", np.array(members), part["number"].attrs))
             past = np.concatenate([past, new], axis=1)[:, -spec.history :]
 
     def _sample(

@@ -18,12 +18,13 @@ from safetensors.torch import load_file, save_file
 
 from weatherdiff.errors import InputError, MissingInputError, StorageError
 from weatherdiff.models.denoiser import VideoDenoiser
+from weatherdiff.sealed import SEAL, seal, unseal
 from weatherdiff.staging import staged
 
 __all__ = ["FORMAT_VERSION", "SavedModel", "load_model", "save_model"]
 
 FORMAT = "weatherdiff model"
-FORMAT_VERSION = 2  # 1 has no record of the objective, which was flow matching
+FORMAT_VERSION = 3  # 1 has no record of the objective, which was flow matching; 2 has no seal
 WEIGHTS, METADATA = "weights.safetensors", "model.json"
 NETWORK, ARRAYS = "network.", "arrays."
 
@@ -85,7 +86,7 @@ def save_model(
             "weights_sha256": _sha256(temporary / WEIGHTS),
             **metadata,
         }
-        (temporary / METADATA).write_text(json.dumps(document, indent=2) + "\n")
+        (temporary / METADATA).write_text(seal(document))
 
 
 def load_model(folder: str | os.PathLike[str]) -> SavedModel:
@@ -103,7 +104,8 @@ def load_model(folder: str | os.PathLike[str]) -> SavedModel:
         if not (folder / name).is_file():
             raise MissingInputError(f"There is no model in {folder}: {name} is absent.")
     try:
-        metadata = json.loads((folder / METADATA).read_text())
+        text = (folder / METADATA).read_text()
+        metadata = json.loads(text)
     except ValueError as error:
         raise InputError(f"{folder / METADATA} is damaged: {error}.") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
@@ -129,6 +131,11 @@ def load_model(folder: str | os.PathLike[str]) -> SavedModel:
         )
     except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"The model in {folder} cannot be loaded: {error}.") from error
+    if version > 2 or SEAL in metadata:
+        try:
+            metadata = unseal(text)
+        except ValueError as error:
+            raise InputError(f"{folder / METADATA} is damaged: {error}.") from error
     arrays = {k.removeprefix(ARRAYS): v.numpy() for k, v in tensors.items() if k.startswith(ARRAYS)}
     return SavedModel(network.eval(), arrays, metadata)
 

@@ -2,52 +2,40 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff.config import Config
 from weatherdiff.errors import ConfigError
-from weatherdiff.layout import LAYOUT
 from weatherdiff.progress import progress_bar
-from weatherdiff.staging import remove_leftovers
-from weatherdiff.workflow.fields import init_times_of, open_source
-from weatherdiff.workflow.record import (
-    seconds_spent,
-    set_threads,
-    timed,
-    versions,
-    write_json,
-)
+from weatherdiff.workflow.fields import init_times_of
+from weatherdiff.workflow.making import MADE_WITH, Sampler, make_forecast
+from weatherdiff.workflow.record import seconds_spent, timed, write_json
 
 __all__ = ["forecast", "forecast_and_score"]
 
 logger = logging.getLogger(__name__)
 
-MADE_WITH = "weatherdiff_made_with"
-
 
 def forecast(config: Config, *, overwrite: bool = False) -> Path:
     """Make the configured forecasts that are not there yet; return their folder.
+
+    A run that was killed goes on with the next unit of members, see
+    :mod:`weatherdiff.forecasting.work`.
 
     Raises
     ------
     ConfigError
         A forecast that is there was made with another model or other settings.
     """
-    from weatherdiff.forecasting.writer import forecast_attributes, forecast_name, write_forecast
+    from weatherdiff.forecasting.writer import forecast_attributes, forecast_name
 
     sampling = Sampler(config)
     init_times = init_times_of(config, sampling.frames)
     config.forecasts.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(config.forecasts)
     due = []
     for init_time in init_times:
         path = config.forecasts / forecast_name(init_time)
@@ -63,14 +51,7 @@ def forecast(config: Config, *, overwrite: bool = False) -> Path:
         return config.forecasts
     with timed(config, "forecast"), progress_bar("forecast", "initial times") as progress:
         for done, init_time in enumerate(due, start=1):
-            write_forecast(
-                config.forecasts,
-                sampling.blocks(init_time),
-                frames=sampling.frames,
-                member_block=config.forecast.member_block,
-                attributes=sampling.attributes,
-                overwrite=overwrite,
-            )
+            make_forecast(sampling, init_time, overwrite=overwrite)
             progress(done, len(due))
     return config.forecasts
 
@@ -109,74 +90,3 @@ def forecast_and_score(config: Config) -> xr.Dataset:
         result = open_scores(config.scores)
     write_json(config.summary, {**summary(result), "seconds": seconds_spent(config)})
     return result
-
-
-class Sampler:
-    """The model and how a configuration draws from it."""
-
-    def __init__(self, config: Config) -> None:
-        from weatherdiff.forecasting.forecaster import Forecaster, Sampling
-
-        set_threads(config)
-        options = config.forecast
-        self._forecaster = Forecaster.load(config.model_folder)
-        self._options = options
-        self._sampling = Sampling(
-            sampler=options.sampler,
-            steps=options.steps,
-            member_block=options.member_block,
-            precision=options.precision,
-            noise=options.noise,
-            grid=options.grid,
-            guidance=options.guidance,
-        )
-        # Refuses what has no meaning for the model.
-        made_by = asdict(self._forecaster.schedule(self._sampling))
-        made_by["precision"] = self._sampling.arithmetic
-        self.analyses = ds = open_source(config)
-        self.frames = self._forecaster.frames_until(options.lead_time)
-        self.attributes = {
-            "title": "weatherdiff ensemble forecast",
-            "history": f"weatherdiff {versions()['weatherdiff']}",
-            "seed": options.seed,
-            "model": str(config.model_folder),
-            "licence_of_source": str(ds.attrs.get("licence", ds.attrs.get("license", ""))),
-            LAYOUT: ds.attrs[LAYOUT],
-            MADE_WITH: _forecast_settings(config, made_by),
-        }
-
-    @property
-    def lead_times(self) -> npt.NDArray[np.timedelta64]:
-        """Of all frames."""
-        step = self._forecaster.spec.step
-        leads = step * np.arange(1, self.frames + 1)
-        return leads.astype("timedelta64[s]").astype("timedelta64[ns]")
-
-    def blocks(self, init_time: np.datetime64) -> Iterator[xr.Dataset]:
-        """Draw the members of an initial time, a block of frames at a time."""
-        return self._forecaster.rollout(
-            self.analyses,
-            init_time=init_time,
-            frames=self.frames,
-            members=self._options.members,
-            seed=self._options.seed,
-            sampling=self._sampling,
-        )
-
-    def example(self, init_time: np.datetime64) -> xr.Dataset:
-        """Give a block as :meth:`blocks` gives it, without drawing: for its layout alone."""
-        return self._forecaster.layout(init_time, self._options.members).assign_attrs(
-            self.attributes
-        )
-
-
-def _forecast_settings(config: Config, made_by: dict[str, Any]) -> str:
-    """Give what forecasts depend on beside initial times and the contents of the source."""
-    model = json.loads((config.model_folder / "model.json").read_text())
-    options = config.forecast.model_dump(mode="json", exclude={"init_times", "every"})
-    options |= made_by
-    # As forecasts were described before there was a choice, so that those that are there stay.
-    for key, only in (("grid", "uniform"), ("guidance", 1.0)):
-        if options[key] == only:
-            del options[key]
-    return json.dumps({**options, "weights_sha256": model["weights_sha256"]}, sort_keys=True)
