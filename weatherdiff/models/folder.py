@@ -115,9 +115,14 @@ def load_model(folder: str | os.PathLike[str]) -> SavedModel:
         raise InputError(f"{folder / METADATA} is damaged: version or architecture is absent.")
     if version > FORMAT_VERSION:
         raise InputError(
-            f"{folder} has format version {version}; this weatherdiff reads up to "
+            f"{folder / METADATA} has format version {version}; this weatherdiff reads up to "
             f"{FORMAT_VERSION}. Upgrade weatherdiff."
         )
+    if version > 2 or SEAL in metadata:
+        try:
+            metadata = unseal(text)
+        except ValueError as error:
+            raise InputError(f"{folder / METADATA} is damaged: {error}.") from error
     if _sha256(folder / WEIGHTS) != checksum:
         raise InputError(
             f"{folder / WEIGHTS} is not the file that {METADATA} was written for: its SHA-256 "
@@ -131,11 +136,6 @@ def load_model(folder: str | os.PathLike[str]) -> SavedModel:
         )
     except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"The model in {folder} cannot be loaded: {error}.") from error
-    if version > 2 or SEAL in metadata:
-        try:
-            metadata = unseal(text)
-        except ValueError as error:
-            raise InputError(f"{folder / METADATA} is damaged: {error}.") from error
     arrays = {k.removeprefix(ARRAYS): v.numpy() for k, v in tensors.items() if k.startswith(ARRAYS)}
     return SavedModel(network.eval(), arrays, metadata)
 

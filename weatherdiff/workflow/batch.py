@@ -170,7 +170,7 @@ def find_due(config: Config, request: Request, available: Callable[[int], bool])
 
 def _find_due(config: Config, request: Request) -> tuple[Plan, xr.Dataset]:
     ds = open_source(config)
-    if ds["time"].dtype.kind != "M":
+    if "time" not in ds.coords or ds["time"].dtype.kind != "M":
         raise InputError("Scheduled runs need data in the standard calendar.")
     times, spec = set(seconds(ds["time"].values).tolist()), window_spec(config)
     history = spec.offsets[: spec.history].tolist()

@@ -12,7 +12,7 @@ import numpy as np
 from weatherdiff.errors import InputError, LockedError
 from weatherdiff.journal import tell
 from weatherdiff.sealed import seal, unseal
-from weatherdiff.staging import locked, staged
+from weatherdiff.staging import locked, remove_leftovers, staged
 
 __all__ = ["iso", "published_times", "read_ledger", "record_runs"]
 
@@ -79,6 +79,7 @@ def record_runs(folder: Path, news: Mapping[str, Mapping[str, Any]]) -> dict[str
     runs = read_ledger(folder)
     try:
         with locked(folder / LEDGER):
+            remove_leftovers(folder, of=LEDGER)
             runs = read_ledger(folder)
             for name, facts in news.items():
                 runs[name] = {**runs.get(name, {}), **facts}

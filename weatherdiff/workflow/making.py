@@ -9,7 +9,9 @@ import hashlib
 import json
 import platform
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +24,7 @@ import xarray as xr
 from weatherdiff.config import Config
 from weatherdiff.data.windows import seconds
 from weatherdiff.errors import ConfigError, LockedError
+from weatherdiff.forecasting.work import Work
 from weatherdiff.layout import LAYOUT
 from weatherdiff.staging import remove_leftovers
 from weatherdiff.workflow.fields import open_source
@@ -30,6 +33,7 @@ from weatherdiff.workflow.record import digest, set_threads, versions
 __all__ = ["MADE_WITH", "Sampler", "Share", "make_forecast"]
 
 MADE_WITH = "weatherdiff_made_with"
+PATIENCE = 30  # seconds that a share waits for another to publish
 
 
 @dataclass(frozen=True)
@@ -199,8 +203,6 @@ def make_forecast(
     MissingInputError, InputError, StorageError
         Nothing is published then; units that are done stay for the next run.
     """
-    from weatherdiff.forecasting.work import Work
-
     started = datetime.now(UTC)
     analyses = sampler.history(init_time)
     fingerprint = _fingerprint(analyses)
@@ -215,7 +217,7 @@ def make_forecast(
     # Refuses input that is absent or unfit before anything is written.
     sampler.blocks(init_time, work.units[0], analyses)
     made = []
-    with work.locked(shared=share is not None):
+    with work.locked() if share is None else _sharing(work):
         if share is None:
             remove_leftovers(work.folder, of=work.path.name)
         if work.path.exists() and not overwrite:
@@ -237,6 +239,21 @@ def make_forecast(
             return work.publish(record)
     except LockedError:  # one that is still at a unit, and will come here after
         return None
+
+
+@contextmanager
+def _sharing(work: Work) -> Iterator[None]:
+    """Share the units; if one of those that share is just publishing, wait for it."""
+    with ExitStack() as stack:
+        for attempt in range(PATIENCE):
+            try:
+                stack.enter_context(work.locked(shared=True))
+                break
+            except LockedError:
+                if attempt == PATIENCE - 1:
+                    raise
+                time.sleep(1)
+        yield
 
 
 def _record(

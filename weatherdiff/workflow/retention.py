@@ -74,14 +74,31 @@ def prune(folder: Path, *, keep: int | None, at_least: int) -> list[int]:
             except (LockedError, FileNotFoundError):  # another run is at it
                 continue
             removed.append(time)
-    for left in folder.glob(f".*.zarr.????????{PARTIAL_SUFFIX}"):
-        path = folder / left.name[1 : -len(PARTIAL_SUFFIX) - 9]
-        try:
-            with locked(path):
-                remove_leftovers(folder, of=path.name)
-        except LockedError:
-            continue
+    _clean(folder, times[-1] - keep if keep is not None and times else None)
     return removed
+
+
+def _clean(folder: Path, oldest: int | None) -> None:
+    """Remove what killed runs have left of forecasts that are published, were removed or are old.
+
+    What has been begun of others stays for the next run.
+    """
+    from weatherdiff.forecasting.work import discard_work
+    from weatherdiff.forecasting.writer import forecast_time
+
+    names = {left.name[1:].partition(".zarr.")[0] for left in folder.glob(".*.zarr.????????.*")}
+    for path in (folder / f"{name}.zarr" for name in names):
+        try:
+            with locked(path) as lock:
+                remove_leftovers(folder, of=path.name)
+                time = forecast_time(path.name)
+                old = oldest is not None and time is not None and time < oldest
+                if path.exists() or old:
+                    discard_work(path)
+                if not path.exists() and not list(folder.glob(f".{path.name}.????????.*")):
+                    lock.unlink(missing_ok=True)
+        except LockedError:  # another run is at it
+            continue
 
 
 def _path(folder: Path, time: int) -> Path:
