@@ -58,9 +58,8 @@ def test_systemd_finds_no_fault_with_the_units(tmp_path: Path) -> None:
     for kind in ("service", "timer"):
         text = (TEMPLATES / f"weatherdiff-batch.{kind}").read_text()
         text = text.replace("/srv/weatherdiff/.venv/bin/weatherdiff", "/bin/true")
-        (tmp_path / f"weatherdiff-batch.{kind}").write_text(
-            text.replace("/srv/weatherdiff", "/tmp")
-        )
+        text = text.replace("/srv/weatherdiff", str(tmp_path))
+        (tmp_path / f"weatherdiff-batch.{kind}").write_text(text)
     command = ["systemd-analyze", "verify", tmp_path / "weatherdiff-batch.timer"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
