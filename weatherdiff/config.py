@@ -286,12 +286,11 @@ class Batch(_Section):
 
     @model_validator(mode="after")
     def _can_be(self) -> Batch:
-        from weatherdiff.data.prepare import parse_step
-        from weatherdiff.forecasting.cycle import Cycle
+        from weatherdiff.forecasting.cycle import Cycle, parse_span
 
         Cycle.parse(self.cycle)
-        lateness = parse_step(self.max_lateness)
-        if self.keep is not None and parse_step(self.keep) < lateness:
+        lateness = parse_span(self.max_lateness)
+        if self.keep is not None and parse_span(self.keep) < lateness:
             raise ValueError(
                 f"keep {self.keep} is shorter than max_lateness {self.max_lateness}: what is "
                 "removed would be due again"

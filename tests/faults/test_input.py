@@ -63,7 +63,7 @@ def test_a_frame_that_is_absent_is_waited_for(
 def test_what_has_its_input_is_published_though_another_waits(
     runs: Callable, site: Callable
 ) -> None:
-    here = site(max_lateness="14h")
+    here = site(max_lateness="8h")
     rewrite(here, without("2020-01-30T06"))
     code, text = runs("batch", here.config, *NOW)
     assert code == 66, text

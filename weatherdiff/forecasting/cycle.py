@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from weatherdiff.errors import ConfigError
 
-__all__ = ["Cycle", "Plan", "expired", "plan"]
+__all__ = ["Cycle", "Plan", "expired", "parse_span", "plan"]
 
 DAY = 86400
+UNITS = {"min": 60, "h": 3600, "d": DAY}
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,25 @@ class Cycle:
         """Count the initial times from 1970 up to this one, which need not be in the cycle."""
         day, rest = divmod(time, DAY)
         return day * len(self.starts) + sum(s <= rest for s in self.starts) - 1
+
+
+def parse_span(text: str) -> int:
+    """Read a span of time such as "3d", "36h" or "90min"; seconds.
+
+    Raises
+    ------
+    ConfigError
+        Not a span of time.
+
+    Examples
+    --------
+    >>> parse_span("3d") == parse_span("72h") == 259200
+    True
+    """
+    found = re.fullmatch(r"(\d+) ?(min|h|d)", text.lower())
+    if not found:
+        raise ConfigError(f'Not a span of time: {text!r}; write for example "36h" or "3d".')
+    return int(found[1]) * UNITS[found[2]]
 
 
 class Plan(NamedTuple):

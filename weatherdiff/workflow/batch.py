@@ -15,7 +15,6 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.config import Config
-from weatherdiff.data.prepare import parse_step
 from weatherdiff.data.windows import parse_time, seconds, to_datetime
 from weatherdiff.errors import (
     ConfigError,
@@ -26,7 +25,7 @@ from weatherdiff.errors import (
     WeatherdiffError,
     exit_code_of,
 )
-from weatherdiff.forecasting.cycle import Cycle, Plan, plan
+from weatherdiff.forecasting.cycle import Cycle, Plan, parse_span, plan
 from weatherdiff.journal import tell
 from weatherdiff.workflow.fields import open_source, window_spec
 from weatherdiff.workflow.ledger import iso, published_times, record_runs
@@ -149,10 +148,10 @@ def find_due(config: Config, request: Request, available: Callable[[int], bool])
         What is asked for would be removed as too old at once.
     """
     options, now = config.batch, request.clock()
-    keep = None if options.keep is None else parse_step(options.keep)
-    reach = parse_step(request.max_lateness or options.max_lateness)
+    keep = None if options.keep is None else parse_span(options.keep)
+    reach = parse_span(request.max_lateness or options.max_lateness)
     if request.backfill is not None:
-        reach = max(reach, parse_step(request.backfill))
+        reach = max(reach, parse_span(request.backfill))
     there = published_times(config.forecasts)
     if request.init_times:
         candidates = [parse_time(t) for t in request.init_times]
@@ -262,7 +261,7 @@ def _make(sampler: Sampler, init: int, ordinal: int, request: Request, run: Run)
 def _remove_old(config: Config, run: Run) -> None:
     """Remove what has been kept long enough, and bring the ledger up to date."""
     options = config.batch
-    keep = None if options.keep is None else parse_step(options.keep)
+    keep = None if options.keep is None else parse_span(options.keep)
     run.removed = prune(config.forecasts, keep=keep, at_least=options.keep_at_least)
     if run.removed:
         tell("removed", init_times=[iso(t) for t in run.removed])
