@@ -9,10 +9,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from weatherdiff import __version__
-from weatherdiff.errors import WeatherdiffError
-from weatherdiff.staging import DISK_ERRORS
+from weatherdiff.errors import WeatherdiffError, exit_code_of
+from weatherdiff.journal import reporting, tell
+from weatherdiff.signals import terminable
 
 __all__ = ["main"]
 
@@ -24,7 +26,11 @@ VERBS = {
     "evaluate": "score the ensembles beside climatology and persistence",
     "report": "write the HTML report (evaluates first if there are no scores)",
     "run": "prepare, train, forecast, evaluate and report, skipping what is done",
+    "batch": "make and publish the forecasts that are due; again and again, from a scheduler",
+    "status": "tell which forecasts are published, due, waiting for input and half made",
 }
+
+VERIFY = "read every byte of forecasts, models and field stores; name what is not as it was written"
 
 COMPARE = "compare two stores of scores, or one with its references; print a scorecard"
 
@@ -83,11 +89,28 @@ def _parser() -> argparse.ArgumentParser:
             )  # fmt: skip
             for option, key, kind in FORECAST_OPTIONS:
                 sub.add_argument(f"--{option}", type=kind, help=f"instead of {key}")
+        if verb in ("batch", "status"):
+            _add_batch_options(sub, verb)
+    sub = verbs.add_parser("verify", help=VERIFY, description=VERIFY)
+    sub.add_argument("folder", help="a forecast, a folder of them, a model, or an output folder")
     sub = verbs.add_parser("compare", help=COMPARE, description=COMPARE)
     sub.add_argument("first", help="scores.zarr of one model")
     sub.add_argument("second", help="scores.zarr of another, or a reference, such as persistence")
     sub.add_argument("--score", default="crps", help="default: %(default)s")
     return parser
+
+
+def _add_batch_options(sub: argparse.ArgumentParser, verb: str) -> None:
+    sub.add_argument("--now", metavar="TIME", help="UTC, instead of the clock")
+    sub.add_argument("--backfill", metavar="SPAN", help="look back so far, e.g. 3d")
+    sub.add_argument("--max-lateness", metavar="SPAN", help="instead of batch.max_lateness")
+    if verb == "batch":
+        sub.add_argument(
+            "--init", action="append", default=[], metavar="TIME",
+            help="only this initial time, whatever the cycle and the clock; may be given again",
+        )  # fmt: skip
+        sub.add_argument("--shard", metavar="I/N", help="make the I-th of N shares of the units")
+        sub.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
 
 
 FORECAST_OPTIONS = (
@@ -105,25 +128,39 @@ FORECAST_OPTIONS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO if options.verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    with terminable():
+        if options.verb == "batch":
+            with reporting(verbose=options.verbose) as lines:
+                return _run(options, lines=lines)
+        logging.basicConfig(
+            level=logging.INFO if options.verbose else logging.WARNING,
+            format="%(levelname)s %(name)s: %(message)s",
+        )
+        return _run(options)
+
+
+def _run(options: argparse.Namespace, *, lines: bool = False) -> int:
+    """Call the verb; say in a sentence, or in a line of JSON, what went wrong."""
     try:
         _call(options)
-    except WeatherdiffError as error:
-        print(f"weatherdiff: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("weatherdiff: interrupted", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-            print(f"weatherdiff: {error}", file=sys.stderr)
-            return 74
-        traceback.print_exc()
-        print("weatherdiff: this is a bug of ours, please report it", file=sys.stderr)
-        return 70
+    except BaseException as error:
+        code = exit_code_of(error)
+        bug = code == WeatherdiffError.exit_code and not isinstance(error, WeatherdiffError)
+        told = str(error)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            told = {130: "interrupted", 143: "terminated"}.get(code, told)
+        elif bug:
+            told = "this is a bug of ours, please report it"
+        if lines:
+            facts = {"traceback": traceback.format_exc()} if bug else {}
+            tell("error", level=logging.ERROR, exit_code=code, message=told, **facts)
+        else:
+            if bug:
+                traceback.print_exc()
+            print(f"weatherdiff: {told}", file=sys.stderr)
+        if isinstance(error, SystemExit):
+            raise
+        return code
     return 0
 
 
@@ -137,6 +174,9 @@ def _call(options: argparse.Namespace) -> None:
     from weatherdiff import workflow
     from weatherdiff.config import load_config
 
+    if options.verb == "verify":
+        print(workflow.verify(Path(options.folder)))
+        return
     overrides = list(options.set)
     if options.verb == "forecast":
         for option, key, _ in FORECAST_OPTIONS:
@@ -178,6 +218,28 @@ def _call(options: argparse.Namespace) -> None:
         case "run":
             print(workflow.run(config))
             _say_where(config)
+        case "batch":
+            request = _request(options, init_times=tuple(options.init), shard=options.shard)
+            run = workflow.batch(config, request, dry_run=options.dry_run)
+            if options.dry_run:
+                print(workflow.plan_text(run.plan))
+        case "status":
+            print(workflow.status(config, _request(options)))
+
+
+def _request(
+    options: argparse.Namespace, *, init_times: tuple[str, ...] = (), shard: str | None = None
+) -> Any:
+    from weatherdiff import workflow
+    from weatherdiff.data.windows import parse_time
+
+    return workflow.Request(
+        now=None if options.now is None else parse_time(options.now),
+        init_times=init_times,
+        backfill=options.backfill,
+        max_lateness=options.max_lateness,
+        share=None if shard is None else workflow.Share.parse(shard),
+    )
 
 
 def _compare(first: str, second: str, score: str) -> None:

@@ -4,7 +4,10 @@ The codes are those of BSD ``sysexits.h``, so that a scheduler can tell bad inpu
 from input that is not there yet (retry later).
 """
 
+import errno
+
 __all__ = [
+    "DISK_ERRORS",
     "ConfigError",
     "DimensionError",
     "GridMismatchError",
@@ -14,7 +17,20 @@ __all__ = [
     "StorageError",
     "UnitsError",
     "WeatherdiffError",
+    "exit_code_of",
 ]
+
+#: What the system says when the trouble is with the disk, not with the data.
+DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EROFS,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+)
 
 
 class WeatherdiffError(Exception):
@@ -63,3 +79,24 @@ class ConfigError(WeatherdiffError):
     """The configuration or the command line is wrong."""
 
     exit_code = 78
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Tell a scheduler what happened.
+
+    Examples
+    --------
+    >>> exit_code_of(MissingInputError("Not yet.")), exit_code_of(KeyboardInterrupt())
+    (66, 130)
+    """
+    match error:
+        case WeatherdiffError():
+            return error.exit_code
+        case KeyboardInterrupt():
+            return 130
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else int(error.code is not None)
+        case OSError() if error.errno in DISK_ERRORS:
+            return StorageError.exit_code
+        case _:
+            return WeatherdiffError.exit_code

@@ -6,7 +6,6 @@ system and is atomic; whatever dies half-way leaves only that sibling behind, wh
 the same job removes.
 """
 
-import errno
 import glob
 import os
 import shutil
@@ -16,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from weatherdiff.errors import LockedError, StorageError
+from weatherdiff.errors import DISK_ERRORS, LockedError, StorageError
 
 __all__ = [
     "DISK_ERRORS",
@@ -30,18 +29,6 @@ __all__ = [
 
 PARTIAL_SUFFIX = ".partial"
 FORMER_SUFFIX = ".former"
-
-#: What the system says when the trouble is with the disk, not with the data.
-DISK_ERRORS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EACCES,
-    errno.EROFS,
-    errno.EIO,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
-)
 
 
 @contextmanager
@@ -122,50 +109,79 @@ def remove_leftovers(folder: str | os.PathLike[str], *, of: str | None = None) -
 
 
 @contextmanager
-def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+def locked(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[Path]:
     """Hold a lock on an output while it is written; the system frees it if the holder dies.
 
-    The lock is a hidden file beside ``path``, which stays. Where the system has no ``flock``
-    (Windows) nothing is locked.
+    The lock is a hidden file beside ``path``, which stays; only its holder may remove it. Where
+    the system has no ``flock`` (Windows) nothing is locked.
 
     Parameters
     ----------
     path : path
         The output.
+    shared : bool
+        Exclude only those that lock it for themselves.
+
+    Yields
+    ------
+    Path
+        The hidden file.
 
     Raises
     ------
     LockedError
         Another process holds it.
     """
+    path = Path(path)
+    lock = path.with_name(f".{path.name}.lock")
     try:
         import fcntl
     except ImportError:
-        yield
+        yield lock
         return
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LockedError(
-                f"Another process is writing {path}; wait for it, or choose another output."
-            ) from None
-        yield
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    while True:
+        with open(lock, "a") as handle:
+            try:
+                fcntl.flock(handle, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LockedError(
+                    f"Another process is writing {path}; wait for it, or choose another output."
+                ) from None
+            try:
+                if not os.path.samestat(os.fstat(handle.fileno()), os.stat(lock)):
+                    continue
+            except FileNotFoundError:  # its holder removed it between our opening and locking it
+                continue
+            yield lock
+            return
 
 
-def publish(temporary: Path, path: Path) -> None:
-    """Force a file or folder to the disk, and give it its final name by a rename.
+def publish(temporary: Path, path: Path, *, replace: bool = True) -> None:
+    """Force a file or folder to the disk and give it its final name, by one rename.
 
-    A folder that is there is moved aside before, and removed after, the rename.
+    Parameters
+    ----------
+    temporary : path
+        On the same file system.
+    path : path
+        The final name.
+    replace : bool
+        Whether what is there is replaced: a folder is moved aside before, and removed after, the
+        rename. Otherwise a folder that holds files is an ``OSError``.
+
+    Raises
+    ------
+    StorageError
+        A file would replace a folder.
     """
     flush([temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary])
     if path.is_dir() and not temporary.is_dir():
         raise StorageError(f"Could not write {path}: there is a folder of that name.")
-    if path.is_dir():
+    if path.is_dir() and replace:
         # rename(2) does not replace a folder that holds files.
-        retired = temporary.with_suffix(FORMER_SUFFIX)
+        retired = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{FORMER_SUFFIX}")
         os.rename(path, retired)
         try:
             os.rename(temporary, path)

@@ -3,8 +3,8 @@
 import pytest
 
 from weatherdiff.config import load_config
-from weatherdiff.errors import ConfigError
 from weatherdiff.config.dialect import parse_yaml
+from weatherdiff.errors import ConfigError
 
 SURPRISES = {
     "12:00": ("base of sixty", '"12:00"'),

@@ -26,6 +26,7 @@ from weatherdiff.errors import (
 from weatherdiff.flow import RUNGS, Objective, keyed_noise
 from weatherdiff.forecasting import Forecaster
 from weatherdiff.forecasting.forecaster import Sampling
+from weatherdiff.sealed import SEAL, seal
 
 INIT = "2020-01-30T06"
 FP32 = Sampling(steps=2, member_block=4, precision="fp32")
@@ -311,7 +312,7 @@ def test_a_model_that_lacks_a_part_is_refused(
     path = tmp_path / "model" / "model.json"
     document = json.loads(path.read_text())
     del document[part]
-    path.write_text(json.dumps(document))
+    path.write_text(seal(document))
     with pytest.raises(InputError, match=f"lacks a part: '{part}'"):
         Forecaster.load(tmp_path / "model")
 
@@ -628,9 +629,10 @@ def test_a_model_folder_of_the_first_version_is_flow_matching(
     path = tmp_path / "model" / "model.json"
     record = json.loads(path.read_text())
     del record["objective"], record["history_dropout"]
-    path.write_text(json.dumps(record))
+    path.write_text(seal(record))
     with pytest.raises(InputError, match="lacks a part"):
         Forecaster.load(tmp_path / "model")
+    del record[SEAL]
     path.write_text(json.dumps({**record, "version": 1}))
     old = Forecaster.load(tmp_path / "model")
     assert (old.objective, old.history_dropout) == (Objective(), 0.0)

@@ -21,6 +21,7 @@ from weatherdiff.forecasting import Forecaster, open_forecasts, write_forecast
 from weatherdiff.forecasting.forecaster import Sampling
 from weatherdiff.forecasting.writer import FORMAT_VERSION, forecast_name, verify_forecast
 from weatherdiff.layout import LAYOUT
+from weatherdiff.sealed import seal
 
 SAMPLING = Sampling(steps=1, member_block=2, precision="fp32")
 Write = Callable[..., Path]
@@ -321,7 +322,7 @@ def _set_root(path: Path, content: str) -> None:
     manifest["files"]["zarr.json"] = {
         "bytes": len(content), "sha256": hashlib.sha256(content.encode()).hexdigest(),
     }  # fmt: skip
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "manifest.json").write_text(seal(manifest))
 
 
 def test_a_newer_version_is_refused(write: Write) -> None:

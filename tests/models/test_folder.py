@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from weatherdiff.errors import InputError, MissingInputError, StorageError
 from weatherdiff.models import folder as module
 from weatherdiff.models.folder import FORMAT_VERSION, load_model, save_model
+from weatherdiff.sealed import SEAL, seal
 
 ARRAYS = {
     "climatology": np.arange(24, dtype=np.float32).reshape(2, 3, 4)[:, ::-1],  # not contiguous
@@ -40,7 +41,7 @@ def rewrite(folder, change):
     path = folder / "model.json"
     document = json.loads(path.read_text())
     change(document)
-    path.write_text(json.dumps(document))
+    path.write_text(seal(document))
 
 
 def test_a_model_comes_back_as_it_was(saved, network, make_inputs):
@@ -155,6 +156,21 @@ def test_damaged_weights_are_refused(saved, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match=r"weights\.safetensors"):
         load_model(saved)
+
+
+def test_an_altered_description_is_refused(saved):
+    path = saved / "model.json"
+    path.write_text(path.read_text().replace("null", "true"))
+    with pytest.raises(InputError, match=r"model\.json is damaged: it was altered"):
+        load_model(saved)
+
+
+def test_a_model_from_before_descriptions_had_a_checksum_is_read(saved):
+    path = saved / "model.json"
+    document = json.loads(path.read_text()) | {"version": 2}
+    del document[SEAL]
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    assert load_model(saved).metadata["nested"] == METADATA["nested"]
 
 
 def test_a_newer_version_is_refused_with_advice(saved):

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from weatherdiff.errors import InputError
+from weatherdiff.errors import InputError, exit_code_of
 from weatherdiff.training.checkpoint import SafeCheckpointIO
 from weatherdiff.training.fit import FitResult
 from weatherdiff.training.module import sample_members
@@ -121,6 +122,50 @@ def test_a_terminated_run_exits_with_143_and_resumes_at_the_very_step(
     _assert_same(result.network.state_dict(), whole[0].network.state_dict())
     state = _state(folder / "last.ckpt")
     _assert_same(_tensors({k: state[k] for k in PATH}), whole[1])
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_amid_a_validation_waits_for_its_end(
+    fit_small: Fit,
+    whole: tuple[FitResult, dict[str, Tensor]],
+    tmp_path: Path,
+    how: signal.Signals,
+    code: int,
+) -> None:
+    scored: list[float] = []
+
+    def score(*fields: np.ndarray) -> float:
+        if not scored:
+            os.kill(os.getpid(), how)
+        scored.append(fair_crps(*fields))
+        return scored[-1]
+
+    steps: list[int] = []
+    with pytest.raises(KeyboardInterrupt if code == 130 else SystemExit) as stop:
+        fit_small(
+            tmp_path / "x", steps=10, score=score, progress=lambda done, *_: steps.append(done)
+        )
+    assert exit_code_of(stop.value) == code
+    assert steps == [1, 2, 3, 4]
+    result = fit_small(tmp_path / "x", steps=10, progress=lambda done, *_: steps.append(done))
+    assert steps == list(range(1, 11))
+    _assert_same(result.network.state_dict(), whole[0].network.state_dict())
+    assert (result.best_score, result.best_step) == (whole[0].best_score, whole[0].best_step)
+
+
+def test_ctrl_c_saves_at_the_very_step_and_a_signal_that_comes_early_is_not_lost(
+    fit_small: Fit, whole: tuple[FitResult, dict[str, Tensor]], tmp_path: Path
+) -> None:
+    steps: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        fit_small(
+            tmp_path / "x", steps=10,
+            progress=_stop_after(2, lambda: os.kill(os.getpid(), signal.SIGINT)),
+        )  # fmt: skip
+    assert _state(tmp_path / "x" / "last.ckpt")["global_step"] == 2
+    result = fit_small(tmp_path / "x", steps=10, progress=lambda done, *_: steps.append(done))
+    assert steps == list(range(3, 11))
+    _assert_same(result.network.state_dict(), whole[0].network.state_dict())
 
 
 def test_without_resume_a_run_starts_from_the_beginning(fit_small: Fit, tmp_path: Path) -> None:

@@ -276,6 +276,46 @@ class Report(_Section):
     """Name -> (latitude, longitude) of the plumes; chosen from the grid by default."""
 
 
+class Batch(_Section):
+    """Scheduled runs: ``weatherdiff batch``."""
+
+    cycle: list[str] = ["00:00", "06:00", "12:00", "18:00"]
+    """Initial times of a day, UTC."""
+    max_lateness: str = "24h"
+    """An initial time that is not published so long after it is given up."""
+    keep: str | None = None
+    """Forecasts older than this, counted from the newest, are removed; none by default. The newest
+    that is sound is never removed."""
+    keep_at_least: Positive = 1
+    """So many of the newest are kept, however old."""
+    metrics: Path | None = None
+    """A Prometheus text file that each run replaces; its name ends with ``.prom``."""
+    ping: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    """An address that is asked for after each run that ends with exit code 0. That it fails never
+    fails a run."""
+    ping_timeout: Annotated[float, Field(gt=0, le=60)] = 10.0
+    """Seconds."""
+
+    @field_validator("cycle", mode="before")
+    @classmethod
+    def _are_texts(cls, times: Any) -> Any:
+        # 12 is a number in YAML, 06 is not
+        return [str(t) if type(t) is int else t for t in times] if type(times) is list else times
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Batch:
+        from weatherdiff.forecasting.cycle import Cycle, parse_span
+
+        Cycle.parse(self.cycle)
+        lateness = parse_span(self.max_lateness)
+        if self.keep is not None and parse_span(self.keep) < lateness:
+            raise ValueError(
+                f"keep {self.keep} is shorter than max_lateness {self.max_lateness}: what is "
+                "removed would be due again"
+            )
+        return self
+
+
 class Config(_Section):
     """A whole run."""
 
@@ -292,6 +332,7 @@ class Config(_Section):
     forecast: Forecast
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
+    batch: Batch = Batch()
     threads: Positive | None = None
     """CPU threads of the network. One is often fastest for small grids; PyTorch's by default."""
 

@@ -96,12 +96,8 @@ class BlockSampler:
         model = self._model(condition, valid)
         if observed is not None:
             model = self._guided(model, observed, last, valid)
-        bfloat16 = self.sampling.arithmetic == "bf16"
-        with (
-            # What a backward pass goes through must not be born in inference mode.
-            torch.inference_mode() if observed is None else torch.no_grad(),
-            torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
-        ):
+        # What a backward pass goes through must not be born in inference mode.
+        with torch.inference_mode() if observed is None else torch.no_grad():
             tendency = objective.sample(
                 model,
                 (objective.colour(noise) * scale).to(device) * valid,
@@ -113,11 +109,15 @@ class BlockSampler:
 
     def _model(self, condition: Condition, valid: torch.Tensor) -> Predictor:
         """Put the network on the path, given the history, as far as that is to be believed."""
+        bfloat16 = self.sampling.arithmetic == "bf16"
 
         def predictor(given: Condition) -> Predictor:
-            return self.objective.predictor(
-                lambda x, tau: self.network(x, tau, given).float() * valid
-            )
+            def network(x: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
+                # The network alone: noise and observations are not for eight bits.
+                with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
+                    return self.network(x, tau, given).float() * valid
+
+            return self.objective.predictor(network)
 
         model, weight = predictor(condition), self.sampling.guidance
         if weight == 1:

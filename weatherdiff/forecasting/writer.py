@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import warnings
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-import zarr
 
-from weatherdiff.data.store import CODECS
 from weatherdiff.errors import InputError, MissingInputError
+from weatherdiff.forecasting.arrays import (
+    COORDINATES,
+    FORMAT_VERSION,
+    create_fields,
+    finish,
+    put_block,
+)
+from weatherdiff.forecasting.manifest import (
+    MANIFEST,
+    find_damage,
+    find_extra,
+    read_manifest,
+    write_manifest,
+)
 from weatherdiff.layout import LAYOUT, Layout
 from weatherdiff.staging import staged
 
@@ -23,16 +34,12 @@ __all__ = [
     "FORMAT_VERSION",
     "forecast_attributes",
     "forecast_name",
+    "forecast_time",
     "is_ours",
     "open_forecasts",
     "verify_forecast",
     "write_forecast",
 ]
-
-FORMAT = "weatherdiff forecast"
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-EPOCH = {"units": "seconds since 1970-01-01 00:00:00", "calendar": "proleptic_gregorian"}
 
 
 def forecast_name(init_time: np.datetime64) -> str:
@@ -49,6 +56,22 @@ def forecast_name(init_time: np.datetime64) -> str:
     hour = minute.astype("datetime64[h]")
     text = str(hour) if hour == minute else str(minute).replace(":", "")
     return f"{text}.zarr"
+
+
+def forecast_time(name: str) -> int | None:
+    """Undo :func:`forecast_name`: seconds since 1970-01-01 UTC; None for any other name.
+
+    Examples
+    --------
+    >>> forecast_time("2018-07-20T06.zarr") == forecast_time("2018-07-20T0600.zarr") == 1532066400
+    True
+    >>> forecast_time("fields.zarr")
+    """
+    found = re.fullmatch(r"(-?\d{4,}-\d\d-\d\dT\d\d)(\d\d)?\.zarr", name)
+    try:
+        return found and int(np.datetime64(f"{found[1]}:{found[2] or '00'}", "s").astype(int))
+    except ValueError:  # a thirteenth month
+        return None
 
 
 def write_forecast(
@@ -96,33 +119,23 @@ def write_forecast(
         raise InputError("The forecast has no frames.")
     path = Path(folder) / forecast_name(first["init_time"].values[0])
     with staged(path, overwrite=overwrite) as temporary:
-        group = _create(temporary, first, frames, member_block)
-        leads: list[int] = []
+        size = first.sizes["lead_time"]
+        group = create_fields(temporary, first, frames=frames, block=(size, member_block))
+        leads: list[np.ndarray] = []
+        done = 0
         block: xr.Dataset | None = first
         while block is not None:
-            span = slice(len(leads), len(leads) + block.sizes["lead_time"])
+            span = slice(done, done + block.sizes["lead_time"])
             if span.stop > frames:
                 break
-            for name, values in block.data_vars.items():
-                _array(group, str(name))[:, span] = values.to_numpy()
-            leads += block["lead_time"].values.astype("timedelta64[s]").astype(int).tolist()
-            block = next(iterator, None)
-        if len(leads) != frames or block is not None:
-            count = f"{len(leads)}" if block is None else f"more than {len(leads)}"
+            put_block(group, block, frames=span)
+            leads.append(block["lead_time"].to_numpy())
+            done, block = span.stop, next(iterator, None)
+        if done != frames or block is not None:
+            count = f"{done}" if block is None else f"more than {done}"
             raise InputError(f"The forecast has {count} frames, {frames} were announced.")
-        init = int(first["init_time"].values[0].astype("datetime64[s]").astype(int))
-        # With the dtype xarray decodes it unasked; without, seconds would be plain integers.
-        timedelta = {"units": "seconds", "dtype": "timedelta64[ns]"}
-        _coordinate(group, first, "lead_time", np.array(leads), **timedelta)
-        _coordinate(group, first, "valid_time", np.array([leads]) + init, **EPOCH)
-        # Flat, as netCDF takes no nested attributes when a reader copies them there.
-        own: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
-        group.attrs.update({**(attributes or {}), **own})
-        with warnings.catch_warnings():
-            # Consolidated metadata opens in one read; zarr warns that Zarr v3 has no word on it.
-            warnings.simplefilter("ignore", UserWarning)
-            zarr.consolidate_metadata(temporary)
-        _write_manifest(temporary)
+        finish(group, first, lead_times=np.concatenate(leads), attributes=attributes)
+        write_manifest(temporary)
     return path
 
 
@@ -131,8 +144,8 @@ def open_forecasts(
 ) -> xr.Dataset:
     """Open all forecasts of a folder as one lazy Dataset.
 
-    Files are checked against the manifest by name and size; :func:`verify_forecast` also reads
-    and hashes them.
+    Files are checked against the manifest by name and size, the small ones by hash. A chunk of a
+    field has a checksum that is looked at when it is read; :func:`verify_forecast` hashes all.
 
     Parameters
     ----------
@@ -160,7 +173,7 @@ def open_forecasts(
         raise MissingInputError(f"There are no forecasts (<init time>.zarr) in {folder}.")
     opened = []
     for path in paths:
-        _check_files(path, hashes=False)
+        _checked(path, hashes=False)
         opened.append(xr.open_zarr(path, consolidated=True, decode_timedelta=True, chunks={}))
     try:
         if any(ds.data_vars.keys() != opened[0].data_vars.keys() for ds in opened):
@@ -199,108 +212,45 @@ def forecast_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
     InputError
         It is damaged.
     """
-    return _check_files(Path(path), hashes=False)
+    return _checked(Path(path), hashes=False)
 
 
 def verify_forecast(path: str | os.PathLike[str]) -> None:
     """Read every file of a forecast and compare it with the manifest.
+
+    Parameters
+    ----------
+    path : path
+        One ``<init time>.zarr``.
 
     Raises
     ------
     MissingInputError
         There is no forecast.
     InputError
-        A file is absent, extra, cut or altered; it is named.
+        Files are absent, extra, cut or altered; all are named.
+    StorageError
+        A file cannot be read.
     """
-    _check_files(Path(path), hashes=True)
+    _checked(Path(path), hashes=True)
 
 
-def _create(path: Path, first: xr.Dataset, frames: int, member_block: int) -> zarr.Group:
-    group = zarr.create_group(path, zarr_format=3)
-    for name, values in first.data_vars.items():
-        shape = [frames if d == "lead_time" else n for d, n in values.sizes.items()]
-        whole = {"lead_time": first.sizes["lead_time"], "number": member_block}
-        group.create_array(
-            str(name),
-            shape=shape,
-            chunks=tuple(
-                min(n, whole.get(str(d), n)) for d, n in zip(values.dims, shape, strict=True)
-            ),
-            dtype=np.float32,
-            fill_value=np.nan,
-            compressors=CODECS,
-            dimension_names=[str(d) for d in values.dims],
-            config={"write_empty_chunks": True},
-            attributes={**values.attrs, "coordinates": "valid_time"},
-        )
-    for name in ("number", "level", "latitude", "longitude"):
-        if name in first.coords:
-            _coordinate(group, first, name, first[name].to_numpy())
-    init = first["init_time"].values.astype("datetime64[s]").astype(np.int64)
-    _coordinate(group, first, "init_time", init, **EPOCH)
-    return group
+def _is_metadata(name: str) -> bool:
+    """Tell the small files, which a reader hashes; chunks of fields have their own checksum."""
+    variable, _, rest = name.partition("/")
+    return not rest.startswith("c") or variable in COORDINATES
 
 
-def _coordinate(
-    group: zarr.Group, ds: xr.Dataset, name: str, values: np.ndarray, **attributes: str
-) -> None:
-    group.create_array(
-        name,
-        data=values,
-        chunks=values.shape,
-        dimension_names=[str(d) for d in ds[name].dims],
-        attributes={**ds[name].attrs, **attributes},
-    )
-
-
-def _array(group: zarr.Group, name: str) -> zarr.Array:
-    array = group[name]
-    if not isinstance(array, zarr.Array):
-        raise InputError(f"{name} is a group, an array was expected.")
-    return array
-
-
-def _write_manifest(path: Path) -> None:
-    files = {
-        str(file.relative_to(path)): {
-            "bytes": file.stat().st_size,
-            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        }
-        for file in sorted(path.rglob("*"))
-        if file.is_file()
-    }
-    (path / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n")
-
-
-def _check_files(path: Path, *, hashes: bool) -> dict[str, Any]:
+def _checked(path: Path, *, hashes: bool) -> dict[str, Any]:
     """Compare with the manifest; return the attributes."""
-    if not path.exists():
-        raise MissingInputError(f"There is no forecast at {path}.")
-    try:
-        manifest = {
-            str(name): (entry["bytes"], entry["sha256"])
-            for name, entry in json.loads((path / MANIFEST).read_text())["files"].items()
-        }
-    except FileNotFoundError:
-        raise InputError(
-            f"{path} has no {MANIFEST}: it is not a whole forecast of weatherdiff."
-        ) from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path / MANIFEST} is damaged: {error}.") from error
-    for name, (size, sha256) in manifest.items():
-        file = path / name
-        if not file.is_file():
-            raise InputError(f"{path} is damaged: {name} is absent.")
-        if file.stat().st_size != size:
-            raise InputError(
-                f"{path} is damaged: {name} has {file.stat().st_size} bytes, {size} were written."
-            )
-        if hashes and hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
-            raise InputError(f"{path} is damaged: {name} was altered (its SHA-256 differs).")
+    _, files = read_manifest(path)
     if hashes:
-        found = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
-        for name in sorted(found - manifest.keys() - {MANIFEST}):
-            raise InputError(f"{path} is damaged: {name} was not there when it was written.")
+        damage = find_damage(path, files)
+        damage += [f"{name} was not there when it was written" for name in find_extra(path, files)]
+    else:
+        damage = find_damage(path, files, read=_is_metadata)
+    if damage:
+        raise InputError(f"{path} is damaged: {'; '.join(damage)}.")
     try:
         attributes = dict(json.loads((path / "zarr.json").read_text())["attributes"])
         version = int(attributes["format_version"])

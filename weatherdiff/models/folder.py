@@ -19,12 +19,13 @@ from torch.overrides import TorchFunctionMode
 
 from weatherdiff.errors import InputError, MissingInputError, StorageError
 from weatherdiff.models.denoiser import VideoDenoiser
+from weatherdiff.sealed import SEAL, seal, unseal
 from weatherdiff.staging import staged
 
 __all__ = ["FORMAT_VERSION", "SavedModel", "load_model", "save_model"]
 
 FORMAT = "weatherdiff model"
-# 1 has no record of the objective, which was flow matching; 2 none of a variance or of outputs.
+# 1 has no record of the objective, which was flow matching; 2 none of a variance, and no seal.
 FORMAT_VERSION = 3
 WEIGHTS, METADATA = "weights.safetensors", "model.json"
 NETWORK, ARRAYS = "network.", "arrays."
@@ -88,7 +89,7 @@ def save_model(
             "weights_sha256": _sha256(temporary / WEIGHTS),
             **metadata,
         }
-        (temporary / METADATA).write_text(json.dumps(document, indent=2) + "\n")
+        (temporary / METADATA).write_text(seal(document))
 
 
 def load_model(folder: str | os.PathLike[str]) -> SavedModel:
@@ -106,7 +107,8 @@ def load_model(folder: str | os.PathLike[str]) -> SavedModel:
         if not (folder / name).is_file():
             raise MissingInputError(f"There is no model in {folder}: {name} is absent.")
     try:
-        metadata = json.loads((folder / METADATA).read_text())
+        text = (folder / METADATA).read_text()
+        metadata = json.loads(text)
     except (RecursionError, ValueError) as error:
         raise InputError(f"{folder / METADATA} is damaged: {error}.") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
@@ -116,9 +118,14 @@ def load_model(folder: str | os.PathLike[str]) -> SavedModel:
         raise InputError(f"{folder / METADATA} is damaged: version or architecture is absent.")
     if version > FORMAT_VERSION:
         raise InputError(
-            f"{folder} has format version {version}; this weatherdiff reads up to "
+            f"{folder / METADATA} has format version {version}; this weatherdiff reads up to "
             f"{FORMAT_VERSION}. Upgrade weatherdiff."
         )
+    if version > 2 or SEAL in metadata:
+        try:
+            metadata = unseal(text)
+        except ValueError as error:
+            raise InputError(f"{folder / METADATA} is damaged: {error}.") from error
     if _sha256(folder / WEIGHTS) != checksum:
         raise InputError(
             f"{folder / WEIGHTS} is not the file that {METADATA} was written for: its SHA-256 "

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from weatherdiff.errors import InputError
 from weatherdiff.models import VideoDenoiser
+from weatherdiff.signals import noted
 from weatherdiff.training.checkpoint import SafeCheckpointIO
 from weatherdiff.training.datamodule import WindowDataModule
 from weatherdiff.training.ema import ExponentialMovingAverage
@@ -128,6 +129,7 @@ def fit(
     )
     stop = _EarlyStopping("val_crps", mode="min", patience=schedule.patience, check_finite=True)
     last = folder / "last.ckpt"
+    stop_when_asked = _StopWhenAsked(last)
     wanted: list[callbacks.Callback] = [
         ExponentialMovingAverage(schedule.ema_decay),
         best,
@@ -135,7 +137,7 @@ def fit(
         stop,
         callbacks.LearningRateMonitor("step"),
         _ValidateAtTheEnd(),
-        _SaveWhenTerminated(last),
+        stop_when_asked,
     ]
     if progress is not None:
         wanted.append(_ReportProgress(progress, module.optimization.steps))
@@ -160,16 +162,21 @@ def fit(
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        try:
-            trainer.fit(
-                module,
-                datamodule=data,
-                ckpt_path=str(last) if resume and last.exists() else None,
-            )
-        except SIGTERMException:  # whose exit code would be 0
-            raise SystemExit(128 + signal.SIGTERM) from None
-        except SystemExit:  # Lightning's answer to Ctrl-C
-            raise KeyboardInterrupt from None
+        with noted(stop_when_asked.ask) as stop_when_asked.received:
+            try:
+                trainer.fit(
+                    module,
+                    datamodule=data,
+                    ckpt_path=str(last) if resume and last.exists() else None,
+                )
+            except SIGTERMException:  # whose exit code would be 0
+                pass
+            except SystemExit:  # Lightning's answer to a second Ctrl-C
+                raise KeyboardInterrupt from None
+    if signal.SIGINT in stop_when_asked.received:
+        raise KeyboardInterrupt
+    if stop_when_asked.received:
+        raise SystemExit(128 + signal.SIGTERM)
     score = math.nan if best.best_model_score is None else float(best.best_model_score)
     if not math.isfinite(score):
         raise InputError(
@@ -216,11 +223,35 @@ class _ValidateAtTheEnd(callbacks.Callback):
             trainer.should_stop = True  # before it stops, Lightning validates
 
 
-class _SaveWhenTerminated(callbacks.Callback):
-    """Save on SIGTERM, which Lightning obeys between two steps."""
+class _StopWhenAsked(callbacks.Callback):
+    """Save and stop on SIGTERM and Ctrl-C, between two steps, or after the validation under way.
+
+    Lightning stops for a SIGTERM that it receives itself, without saving, and amid a validation,
+    which the resumed run would then lack.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.received: list[int] = []
+        self._trainer: L.Trainer | None = None
+        self._validating = False
+
+    def ask(self) -> None:
+        """Have Lightning stop at the next occasion, if a signal has come."""
+        if self._trainer is not None and self.received:
+            self._trainer._signal_connector.received_sigterm = not self._validating
+
+    def on_train_start(self, trainer: L.Trainer, _: Any) -> None:
+        self._trainer = trainer
+        self.ask()
+
+    def on_validation_start(self, *_: Any) -> None:
+        self._validating = True
+        self.ask()
+
+    def on_validation_end(self, *_: Any) -> None:
+        self._validating = False
+        self.ask()
 
     def on_exception(self, trainer: L.Trainer, _: Any, exception: BaseException) -> None:
         if isinstance(exception, SIGTERMException):

@@ -5,22 +5,32 @@ them plain values, and leaves its result under the configuration's ``output`` fo
 below never see the configuration.
 """
 
+from weatherdiff.workflow.batch import Request, batch, plan_text
 from weatherdiff.workflow.checking import check
 from weatherdiff.workflow.fields import open_source, prepare
 from weatherdiff.workflow.forecasting import forecast, forecast_and_score
+from weatherdiff.workflow.making import Share
 from weatherdiff.workflow.running import run
+from weatherdiff.workflow.status import status
 from weatherdiff.workflow.training import fair_crps, train
 from weatherdiff.workflow.verification import evaluate, report
+from weatherdiff.workflow.verifying import verify
 
 __all__ = [
+    "Request",
+    "Share",
+    "batch",
     "check",
     "evaluate",
     "fair_crps",
     "forecast",
     "forecast_and_score",
     "open_source",
+    "plan_text",
     "prepare",
     "report",
     "run",
+    "status",
     "train",
+    "verify",
 ]

@@ -174,7 +174,7 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
 def training_settings(config: Config) -> dict[str, Any]:
     """Give what a model depends on beside the contents of the source."""
     return config.model_dump(
-        mode="json", exclude={"output", "forecast", "evaluation", "report", "threads"}
+        mode="json", exclude={"output", "forecast", "evaluation", "report", "batch", "threads"}
     )
 
 

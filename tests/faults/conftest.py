@@ -1,0 +1,204 @@
+"""A tiny model, prepared once, and runs of it that can be hurt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+import yaml
+
+from weatherdiff.data.loader import WindowDataset
+from weatherdiff.data.store import FieldStore
+from weatherdiff.forecasting.forecaster import Forecaster
+from weatherdiff.models import VideoDenoiser
+
+
+class Runs:
+    """The command line in processes of their own, which fork in an instant."""
+
+    def __init__(self, folder: Path) -> None:
+        self._log = folder / "log"
+        self._server = subprocess.Popen(
+            [sys.executable, Path(__file__).parent / "forks.py"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "no_proxy": "127.0.0.1"},
+        )  # fmt: skip
+
+    def _ask(self, **request: Any) -> dict[str, Any]:
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return json.loads(self._server.stdout.readline())
+
+    def start(self, *arguments: object, log: Path | None = None, **fault: Any) -> int:
+        """Start a run; return its process."""
+        run = [str(a) for a in arguments]
+        return self._ask(run=run, log=str(log or self._log), fault=fault)["pid"]
+
+    def wait(self, pid: int) -> int:
+        """Wait for the end of a run; return its exit code, or the negative signal."""
+        return self._ask(wait=pid)["code"]
+
+    def __call__(self, *arguments: object, **fault: Any) -> tuple[int, str]:
+        """Run to the end; return the exit code and what was printed."""
+        self._log.unlink(missing_ok=True)
+        code = self.wait(self.start(*arguments, **fault))
+        return code, self._log.read_text() if self._log.exists() else ""
+
+    def close(self) -> None:
+        """End the server."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.close()
+        self._server.wait(30)
+        self._server.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """Start runs in child processes."""
+    server = Runs(tmp_path_factory.mktemp("runs"))
+    yield server
+    server.close()
+
+
+@dataclass(frozen=True)
+class Site:
+    """An output folder with a model, its configuration and its input."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "batch.yaml"
+
+    @property
+    def forecasts(self) -> Path:
+        return self.folder / "run" / "forecasts"
+
+    @property
+    def visible(self) -> list[str]:
+        """Names of what a reader sees of the forecasts."""
+        names = (p.name for p in self.forecasts.glob("[!.]*")) if self.forecasts.exists() else ()
+        return sorted(name for name in names if name != "ledger.json")
+
+    @property
+    def hidden(self) -> list[str]:
+        """Names of what killed runs have left, but for locks, which stay."""
+        found = (p.name for p in self.forecasts.glob(".*"))
+        return sorted(name for name in found if not name.endswith(".lock"))
+
+    def set(self, **batch: Any) -> None:
+        """Change the section on scheduled runs."""
+        document = yaml.safe_load(self.config.read_text())
+        document["batch"] |= batch
+        self.config.write_text(yaml.safe_dump(document))
+
+
+def content(path: Path) -> dict[str, str]:
+    """Hashes of all files of a forecast, but for what tells of folders, times and machines."""
+    files = {
+        file.relative_to(path).as_posix(): file.read_bytes()
+        for file in path.rglob("*")
+        if file.is_file() and file.name != "manifest.json"
+    }
+    root = json.loads(files["zarr.json"])
+    assert root["attributes"].pop("model")
+    files["zarr.json"] = json.dumps(root).encode()
+    return {name: hashlib.sha256(text).hexdigest() for name, text in files.items()}
+
+
+@pytest.fixture(scope="session")
+def template(
+    small_windows: dict[str, WindowDataset],
+    small_store: FieldStore,
+    session_analyses: xr.Dataset,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Give a model of random weights, an input file and a configuration to copy."""
+    folder = tmp_path_factory.mktemp("template")
+    windows = small_windows["training"]
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = VideoDenoiser(
+            frames=3,
+            channels=len(small_store.channels),
+            history=2,
+            forcings=windows[0].forcings.shape[2],
+            static=3 + len(small_store.static),
+            size={"width": 8, "blocks": 1, "levels": 1},
+        )
+        for weights in network.parameters():
+            torch.nn.init.normal_(weights, std=0.1)
+    Forecaster(
+        network=network.eval(),
+        channels=small_store.channels,
+        grid=small_store.grid,
+        normalizer=small_store.normalizer,
+        spec=windows.spec,
+        forcings=("time_of_day",),
+        mask=small_store.mask,
+        static=windows[0].static[0].numpy(),
+        noise_scale=np.ones((3, len(small_store.channels)), np.float32),
+        fill=False,
+        provenance={},
+    ).save(folder / "run" / "model")
+    session_analyses.sel(time=slice("2020-01-28", None)).to_netcdf(folder / "analyses.nc")
+    return folder
+
+
+@pytest.fixture
+def site(template: Path, tmp_path: Path) -> Callable[..., Site]:
+    """Lay out an output folder."""
+    count = iter(range(10**6))
+
+    def make(folder: Path | None = None, **batch: Any) -> Site:
+        place = folder or tmp_path / f"site{next(count)}"
+        shutil.copytree(template, place, dirs_exist_ok=True)
+        document = {
+            "output": str(place / "run"),
+            "data": {"source": str(place / "analyses.nc")},
+            "window": {"step": "6h", "history": 2, "frames": 3},
+            "splits": {
+                "training": ["2019-12-20", "2020-01-18"],
+                "validation": ["2020-01-20", "2020-01-27"],
+                "test": ["2020-01-29", "2020-02-02"],
+            },
+            "forcings": ["time_of_day"],
+            "forecast": {
+                "members": 5, "member_block": 2, "lead_time": "30h", "steps": 1,
+                "precision": "fp32", "init_times": ["2020-01-30T06"],
+            },
+            "batch": {"max_lateness": "8h", **batch},
+            "threads": 1,
+        }  # fmt: skip
+        (place / "batch.yaml").write_text(yaml.safe_dump(document))
+        return Site(place)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hashes() -> Callable[[Path], dict[str, str]]:
+    """Hash what is the same in every run."""
+    return content
+
+
+@pytest.fixture
+def soon() -> Callable[[], float]:
+    """Tell a moment at which all that start may begin at once."""
+    return lambda: time.monotonic() + 1.0

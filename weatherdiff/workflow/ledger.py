@@ -1,0 +1,108 @@
+"""What has been published: the folders are the truth, the ledger remembers more about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weatherdiff.errors import InputError, LockedError
+from weatherdiff.journal import tell
+from weatherdiff.sealed import seal, unseal
+from weatherdiff.staging import locked, remove_leftovers, staged
+
+__all__ = ["iso", "published_times", "read_ledger", "record_runs"]
+
+LEDGER = "ledger.json"
+FORMAT_VERSION = 1
+
+
+def iso(time: int) -> str:
+    """Write seconds since 1970-01-01 UTC.
+
+    Examples
+    --------
+    >>> iso(1532066400)
+    '2018-07-20T06:00Z'
+    """
+    return f"{np.datetime64(int(time), 's').astype('datetime64[m]')}Z"
+
+
+def published_times(folder: Path) -> list[int]:
+    """Give the initial times of the forecasts in a folder, ascending."""
+    from weatherdiff.forecasting.writer import forecast_time
+
+    found = [forecast_time(path.name) for path in folder.glob("[!.]*.zarr")]
+    return sorted(time for time in found if time is not None)
+
+
+def read_ledger(folder: Path) -> dict[str, dict[str, Any]]:
+    """Give what is known of each run, by initial time, ascending.
+
+    A ledger that is lost, damaged or behind is made up from the manifests of the forecasts; runs
+    whose folder is gone are left out, unless they were removed as too old.
+    """
+    known: dict[str, dict[str, Any]] = {}
+    path = folder / LEDGER
+    if path.exists():
+        try:
+            document = unseal(path.read_text())
+            if document["version"] > FORMAT_VERSION:
+                raise InputError(f"{path} has version {document['version']}; upgrade weatherdiff.")
+            known = dict(document["runs"])
+        except (KeyError, OSError, TypeError, ValueError) as error:
+            tell("ledger rebuilt", reason=str(error))
+    there = {iso(time): time for time in published_times(folder)}
+    runs = {name: run for name, run in known.items() if name in there or "removed" in run}
+    for name in there:
+        if name not in runs or "removed" in runs[name]:  # removed, and made again
+            runs[name] = _from_manifest(folder, there[name])
+    return dict(sorted(runs.items()))
+
+
+def record_runs(folder: Path, news: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Add facts to the ledger; return all of it.
+
+    If another run is writing it, this one's facts are left out: the manifests have the important
+    ones, and the next run takes these over.
+
+    Parameters
+    ----------
+    folder : path
+        Of the forecasts.
+    news : mapping
+        Initial time, as :func:`iso` writes it -> facts, plain types.
+    """
+    runs = read_ledger(folder)
+    try:
+        with locked(folder / LEDGER):
+            remove_leftovers(folder, of=LEDGER)
+            runs = read_ledger(folder)
+            for name, facts in news.items():
+                runs[name] = {**runs.get(name, {}), **facts}
+            runs = dict(sorted(runs.items()))
+            text = seal({"version": FORMAT_VERSION, "runs": runs})
+            path = folder / LEDGER
+            if not path.exists() or path.read_text() != text:
+                with staged(path, overwrite=True) as temporary:
+                    temporary.write_text(text)
+    except LockedError:
+        tell("ledger busy")
+    return runs
+
+
+def _from_manifest(folder: Path, time: int) -> dict[str, Any]:
+    from weatherdiff.forecasting.manifest import MANIFEST, read_manifest
+    from weatherdiff.forecasting.writer import forecast_name
+
+    path = folder / forecast_name(np.datetime64(time, "s"))
+    try:
+        run = read_manifest(path)[0].get("run", {})
+        written = datetime.fromtimestamp((path / MANIFEST).stat().st_mtime, UTC)
+    except InputError as error:
+        return {"damaged": str(error)}
+    finished = run.get("finished", written.isoformat(timespec="seconds"))
+    return {"published": finished, "members": run.get("members")}

@@ -1,0 +1,100 @@
+"""Whether what is on the disk is what was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from weatherdiff.errors import InputError, MissingInputError, WeatherdiffError
+
+__all__ = ["verify"]
+
+FRAMES = 64
+
+
+def verify(folder: Path) -> str:
+    """Read every byte of forecasts, a model or a field store, and compare it with its checksum.
+
+    Parameters
+    ----------
+    folder : path
+        One of them, a folder of forecasts, or the output folder of a run, with all of these.
+
+    Returns
+    -------
+    str
+        A line for each that is sound.
+
+    Raises
+    ------
+    MissingInputError
+        There is nothing of ours.
+    InputError
+        Files are absent, extra, cut or altered; all are named.
+    StorageError
+        A file cannot be read.
+    """
+    folder = Path(folder)
+    found = list(_parts(folder))
+    if not found:
+        raise MissingInputError(f"There is no forecast, model or field store at {folder}.")
+    sound, damaged = [], []
+    for path, kind in found:
+        try:
+            sound.append(f"{path}: {_VERIFY[kind](path)}, sound")
+        except (InputError, MissingInputError) as error:  # a file of a model that is absent
+            damaged.append(str(error))
+        except WeatherdiffError as error:
+            raise type(error)("\n".join([*damaged, str(error)])) from error
+    if damaged:
+        raise InputError("\n".join(damaged))
+    return "\n".join(sound)
+
+
+def _parts(folder: Path) -> list[tuple[Path, str]]:
+    kind = _kind(folder)
+    if kind is not None:
+        return [(folder, kind)]
+    inside = sorted(folder.glob("[!.]*")) + sorted(folder.glob("forecasts/[!.]*"))
+    return [(path, kind) for path in inside if (kind := _kind(path)) is not None]
+
+
+def _kind(path: Path) -> str | None:
+    from weatherdiff.forecasting.manifest import MANIFEST
+    from weatherdiff.forecasting.writer import forecast_time
+
+    if not path.is_dir():
+        return None
+    if forecast_time(path.name) is not None or (path / MANIFEST).is_file():
+        return "forecast"
+    if (path / "model.json").is_file() or (path / "weights.safetensors").is_file():
+        return "model"
+    return "store" if (path / "fields").is_dir() else None
+
+
+def _forecast(path: Path) -> str:
+    from weatherdiff.forecasting.manifest import read_manifest
+    from weatherdiff.forecasting.writer import verify_forecast
+
+    verify_forecast(path)
+    return f"forecast of {len(read_manifest(path)[1])} files"
+
+
+def _model(path: Path) -> str:
+    from weatherdiff.models.folder import load_model
+
+    load_model(path)
+    return "model"
+
+
+def _store(path: Path) -> str:
+    from weatherdiff.data.store import FieldStore
+
+    store = FieldStore.open(path)
+    for start in range(0, len(store.times), FRAMES):
+        store.read(np.arange(start, min(start + FRAMES, len(store.times))))
+    return f"field store of {len(store.times)} times"
+
+
+_VERIFY = {"forecast": _forecast, "model": _model, "store": _store}
