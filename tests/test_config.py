@@ -57,7 +57,7 @@ def test_a_minimal_configuration_has_working_defaults(tmp_path: Path) -> None:
         (MINIMAL.replace("step: 6h", "step: 6 parsecs"), "Not a time step"),
         (MINIMAL + "training: {steps: many}\n", "training.steps: .*integer"),
         (MINIMAL + "zzz: 1\n", "unknown key 'zzz'; known are output, data"),
-        (MINIMAL + "batch: {cycle: [06, noon]}\n", "Not a time of day: 'noon'"),
+        (MINIMAL + 'batch: {cycle: ["06", noon]}\n', "Not a time of day: 'noon'"),
         (MINIMAL + "batch: {max_lateness: soon}\n", "Not a span of time: 'soon'"),
         (MINIMAL + "batch: {keep: 1d, max_lateness: 36h}\n", "would be due again"),
         (MINIMAL + "batch: {ping: 'file:///etc/passwd'}\n", "batch.ping"),

@@ -256,8 +256,24 @@ def test_sampling_that_has_no_meaning_for_the_rung_is_refused(
     assert call("forecast", CONFIGS / "ladder.yaml", *overrides, "forecast.sampler=midpoint") == 0
 
 
+def test_scheduled_runs_publish_what_is_due_once(
+    ladder_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fields.zarr").symlink_to(ladder_store)
+    config, output = CONFIGS / "batch.yaml", f"output={tmp_path}"
+    assert call("train", config, output) == 0
+    options = [part for o in (*SHRUNK, output) for part in ("--set", o)]
+    for _ in range(2):  # the second time does nothing
+        assert main(["batch", str(config), "--now", "2018-07-20T13:00", *options]) == 0
+        published = sorted(path.name for path in (tmp_path / "forecasts").glob("[!.]*.zarr"))
+        due = ["2018-07-19T18", "2018-07-20T00", "2018-07-20T06", "2018-07-20T12"]
+        assert published == [f"{time}.zarr" for time in due]
+    assert main(["verify", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("sound") == 6  # with the store and the model
+
+
 def test_every_configuration_is_run_by_a_test() -> None:
-    tested = {"demo", "daily_pressure", "era5_weatherbench2", "ladder"}
+    tested = {"batch", "demo", "daily_pressure", "era5_weatherbench2", "ladder"}
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == tested
 
 

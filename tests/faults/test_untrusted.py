@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from weatherdiff.errors import InputError, MissingInputError, WeatherdiffError
 from weatherdiff.models import VideoDenoiser
 from weatherdiff.models.folder import load_model, save_model
+from weatherdiff.sealed import seal
 from weatherdiff.training import SafeCheckpointIO
 
 
@@ -106,7 +107,7 @@ def sign(model, change=lambda document: None):
     content = (model / "weights.safetensors").read_bytes()
     document["weights_sha256"] = hashlib.sha256(content).hexdigest()
     change(document)
-    (model / "model.json").write_text(json.dumps(document))
+    (model / "model.json").write_text(seal(document))
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -28,7 +28,7 @@ from weatherdiff.data.store import FieldStore
 from weatherdiff.data.tasks import FIELDS, Job
 from weatherdiff.data.windows import Int, to_datetime
 from weatherdiff.data.working import clean, disk_errors, store_lock
-from weatherdiff.errors import GridMismatchError, InputError
+from weatherdiff.errors import GridMismatchError, InputError, StorageError
 from weatherdiff.grid import Grid
 from weatherdiff.staging import flush
 
@@ -105,6 +105,8 @@ def append(
             job, "write_fields", job.indices, scheduler=scheduler, done=counted(job, progress)
         )
         run_tasks(job, "write_changes", job.indices, scheduler=scheduler)
+        if any(entry["key"] != job.key for entry in job.entries()):
+            raise StorageError(f"Another run has written to {path} meanwhile; run prepare again.")
         rows = np.concatenate([job.frame_table(index) for index in job.indices])
         require_bounds(store.channels, store.normalizer.transforms, rows)
         found = _look(store, job)

@@ -169,7 +169,7 @@ def lengthen(
             chunk = np.zeros(TIMES_PER_CHUNK, values.dtype)
             chunk[: len(part)] = part
             changed.append(chunk_file(path / name, number))
-            put_file(changed[-1], encode(chunk))
+            put_file(changed[-1], encode(chunk), durable=True)
     count = len(times)
     for name, length in (
         ("time", count),
@@ -182,7 +182,7 @@ def lengthen(
         changed.append(path / name / "zarr.json")
         document = json.loads(changed[-1].read_bytes())
         document["shape"][0] = length
-        put_file(changed[-1], json.dumps(document, indent=2))
+        put_file(changed[-1], json.dumps(document, indent=2), durable=True)
     return changed
 
 

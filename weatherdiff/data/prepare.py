@@ -30,7 +30,7 @@ from weatherdiff.data.tasks import FRAMES, SEEN, Job
 from weatherdiff.data.transforms import BoundedTransform
 from weatherdiff.data.windows import Period, WindowSpec
 from weatherdiff.data.working import empty, working_folder
-from weatherdiff.errors import ConfigError, InputError
+from weatherdiff.errors import ConfigError, InputError, StorageError
 from weatherdiff.grid import Grid
 
 __all__ = ["Settings", "counted", "make_plan", "parse_step", "prepare", "require_bounds"]
@@ -193,6 +193,8 @@ def prepare(
         transforms = _transforms(ds, channels, frames[period.contains(times)])
         require_bounds(channels, transforms, frames)
         run_tasks(job, "write_changes", job.indices, scheduler=scheduler)
+        if any(entry["key"] != job.key for entry in job.entries()):
+            raise StorageError(f"Another run has written to {path} meanwhile; run prepare again.")
         normalizer = fit_normalizer(
             job.read,
             times,

@@ -243,7 +243,7 @@ class Job:
     ) -> Entry:
         """Put the files in their places, then say in the log what they are."""
         for path, content in files.items():
-            put_file(path, content)
+            put_file(path, content, durable=self.kept > 0)  # it may replace what readers read
         start, stop = self.span(index)
         entry = {
             "key": self.key,

@@ -20,6 +20,7 @@ __all__ = [
     "WindowSpec",
     "Windows",
     "find_windows",
+    "iso",
     "parse_time",
     "seconds",
     "to_datetime",
@@ -42,6 +43,17 @@ def seconds(times: npt.ArrayLike) -> Int:
 def to_datetime(times: npt.ArrayLike) -> npt.NDArray[np.datetime64]:
     """Undo :func:`seconds`; datetime64[ns]."""
     return np.asarray(times, dtype=np.int64).astype("datetime64[s]").astype("datetime64[ns]")
+
+
+def iso(time: int | np.int64) -> str:
+    """Write seconds since 1970-01-01 UTC as a time that a reader knows.
+
+    Examples
+    --------
+    >>> iso(1532066400)
+    '2018-07-20T06:00Z'
+    """
+    return f"{np.datetime64(int(time), 's').astype('datetime64[m]')}Z"
 
 
 def parse_time(time: str | np.datetime64) -> int:

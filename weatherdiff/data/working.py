@@ -12,7 +12,7 @@ from pathlib import Path
 from weatherdiff.data.plan import Plan
 from weatherdiff.data.shards import put_file
 from weatherdiff.data.tasks import FIELDS, LOG
-from weatherdiff.errors import ConfigError, InputError, StorageError
+from weatherdiff.errors import ConfigError, InputError, LockedError, StorageError
 from weatherdiff.staging import DISK_ERRORS, PARTIAL_SUFFIX, locked, publish
 
 __all__ = ["clean", "disk_errors", "empty", "store_lock", "working_folder"]
@@ -95,7 +95,11 @@ def empty(folder: Path) -> None:
 @contextmanager
 def store_lock(store: Path) -> Iterator[None]:
     """Hold the lock of a store while it is written; it lies inside, and is renamed with it."""
-    with locked(store / FIELDS / "writing"):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(store / FIELDS / "writing"))
+        except LockedError:
+            raise LockedError(f"Another process is writing {store}; wait for it.") from None
         yield
 
 

@@ -12,9 +12,8 @@ import pandas as pd
 import xarray as xr
 
 from weatherdiff.data.channels import Channels
-from weatherdiff.data.windows import WindowSpec, seconds
+from weatherdiff.data.windows import WindowSpec, iso, seconds
 from weatherdiff.errors import InputError
-from weatherdiff.forecasting.initial_state import iso
 from weatherdiff.forecasting.observations import (
     LinearObservations,
     ObservationTable,

@@ -10,11 +10,40 @@ from weatherdiff import schema
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.formats import load
 from weatherdiff.data.normalization import Normalizer
-from weatherdiff.data.windows import WindowSpec, seconds, to_datetime
+from weatherdiff.data.windows import WindowSpec, iso, seconds, to_datetime
 from weatherdiff.errors import InputError, MissingInputError, UnitsError
 from weatherdiff.grid import Grid
 
-__all__ = ["iso", "read_history"]
+__all__ = ["history_places", "read_history"]
+
+
+def history_places(ds: xr.Dataset, init: int, spec: WindowSpec) -> slice | npt.NDArray[np.intp]:
+    """Find the frames that a forecast starts from, on the time axis of the data.
+
+    Raises
+    ------
+    InputError
+        The data have no standard times.
+    MissingInputError
+        A frame is not in the data.
+    """
+    if "time" not in ds.coords or ds["time"].dtype.kind != "M":
+        raise InputError("The data have no standard time coordinate; use open_fields.")
+    times = seconds(ds["time"].values)
+    wanted = init + spec.offsets[: spec.history]
+    where = np.searchsorted(times, wanted).clip(max=len(times) - 1)
+    absent = wanted[times[where] != wanted]
+    if len(absent):
+        first, last = to_datetime(times[[0, -1]]).astype("datetime64[m]")
+        raise MissingInputError(
+            f"A forecast from {iso(init)} needs the frame of {iso(absent[0])}, which is not "
+            f"in the data ({first} to {last}, {len(times)} times)."
+        )
+    # A slice reaches through dask to the file; for a list of positions all of a chunk is read.
+    steps = np.unique(np.diff(where))
+    if len(steps) > 1:
+        return where
+    return slice(where[0], where[-1] + 1, steps[0] if len(steps) else None)
 
 
 def read_history(
@@ -52,22 +81,8 @@ def read_history(
         Missing values, another grid, other units, an absent variable.
     """
     grid.require_same(Grid.from_dataset(ds))
-    if "time" not in ds.coords or ds["time"].dtype.kind != "M":
-        raise InputError("The data have no standard time coordinate; use open_fields.")
-    times = seconds(ds["time"].values)
     wanted = init + spec.offsets[: spec.history]
-    where = np.searchsorted(times, wanted).clip(max=len(times) - 1)
-    absent = wanted[times[where] != wanted]
-    if len(absent):
-        first, last = to_datetime(times[[0, -1]]).astype("datetime64[m]")
-        raise MissingInputError(
-            f"A forecast from {iso(init)} needs the frame of {iso(absent[0])}, which is not "
-            f"in the data ({first} to {last}, {len(times)} times)."
-        )
-    # A slice reaches through dask to the file; for a list of positions all of a chunk is read.
-    steps = np.unique(np.diff(where))
-    even = slice(where[0], where[-1] + 1, steps[0] if len(steps) else None)
-    frames = load(ds[_present(ds, channels)].isel(time=even if len(steps) < 2 else where))
+    frames = load(ds[_present(ds, channels)].isel(time=history_places(ds, init, spec)))
     schema.validate(frames)
     _require_units(frames, channels)
     fields = np.where(mask, channels.stack(frames).to_numpy(), np.nan)
@@ -80,11 +95,6 @@ def read_history(
             'Complete the data, or prepare and train with fill: "climatology".'
         )
     return normalizer.state(fields, wanted)
-
-
-def iso(time: int | np.int64) -> str:
-    """Write seconds since 1970-01-01 UTC as a time that a reader knows."""
-    return f"{np.datetime64(int(time), 's').astype('datetime64[m]')}Z"
 
 
 def _present(ds: xr.Dataset, channels: Channels) -> list[str]:

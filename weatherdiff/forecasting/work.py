@@ -2,8 +2,9 @@
 
 The folder of the work is a hidden sibling of the forecast to come. It holds the forecast itself,
 still without most of its values, and a record of each unit that is done, with the hash of every
-object the unit stored. A record is written, by one rename, after its objects are on the disk; what
-has no record is made again. When all have one, the manifest is written and the folder renamed.
+object the unit stored. A record is written, by one rename, after its objects; a unit that has none,
+or whose objects are not as it says, is made again. When all have one, the manifest is written, all
+is forced to the disk, and the folder is renamed.
 
 ::
 
@@ -46,7 +47,7 @@ from weatherdiff.forecasting.manifest import (
 )
 from weatherdiff.forecasting.writer import forecast_name
 from weatherdiff.sealed import seal, unseal
-from weatherdiff.staging import DISK_ERRORS, flush, locked, publish, remove_leftovers, staged
+from weatherdiff.staging import DISK_ERRORS, locked, publish, remove_leftovers, staged
 
 __all__ = ["Work", "discard_work"]
 
@@ -139,8 +140,11 @@ class Work:
             The disk is full, or not writable.
         """
         if not self._is_begun():
-            shutil.rmtree(self.hidden, ignore_errors=True)
-            self._create()
+            # It appears whole, by one rename: look again, another that shares may just have begun.
+            if self.hidden.exists() and not self._is_begun():
+                shutil.rmtree(self.hidden, ignore_errors=True)
+            if not self.hidden.exists():
+                self._create()
         for record in sorted((self.hidden / "units").glob("*.json")):
             try:
                 damage = find_damage(self._forecast, _read_record(record))
@@ -188,7 +192,6 @@ class Work:
             for file in objects:
                 size, sha256 = entry_of(file)
                 files[file.relative_to(self._forecast).as_posix()] = [size, sha256]
-            flush([*objects, *{file.parent for file in objects}])
         except OSError as error:
             raise self._explained(error) from error
         record = {
@@ -270,7 +273,7 @@ class Work:
             }
             run = {"key": self.key, "units": len(self.units), "files": files}
             (temporary / "run.json").write_text(seal(run))
-            publish(temporary, self.hidden, replace=False)
+            os.rename(temporary, self.hidden)  # not flushed: begin() hashes what it takes up
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             if self._is_begun():  # by another run, which shares the units

@@ -14,6 +14,7 @@ from weatherdiff.progress import progress_bar
 from weatherdiff.workflow.fields import init_times_of
 from weatherdiff.workflow.making import MADE_WITH, Sampler, make_forecast
 from weatherdiff.workflow.record import seconds_spent, timed, write_json
+from weatherdiff.workflow.retention import prune
 
 __all__ = ["forecast", "forecast_and_score"]
 
@@ -37,6 +38,7 @@ def forecast(config: Config, *, overwrite: bool = False) -> Path:
     init_times = init_times_of(config, sampling.frames)
     sampling.require_observed(init_times)
     config.forecasts.mkdir(parents=True, exist_ok=True)
+    prune(config.forecasts, keep=None, at_least=1)  # what killed runs have left, and no forecast
     due = []
     for init_time in init_times:
         path = config.forecasts / forecast_name(init_time)

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from weatherdiff.data.windows import iso
 from weatherdiff.errors import InputError, LockedError
 from weatherdiff.journal import tell
 from weatherdiff.sealed import seal, unseal
@@ -18,17 +17,6 @@ __all__ = ["iso", "published_times", "read_ledger", "record_runs"]
 
 LEDGER = "ledger.json"
 FORMAT_VERSION = 1
-
-
-def iso(time: int) -> str:
-    """Write seconds since 1970-01-01 UTC.
-
-    Examples
-    --------
-    >>> iso(1532066400)
-    '2018-07-20T06:00Z'
-    """
-    return f"{np.datetime64(int(time), 's').astype('datetime64[m]')}Z"
 
 
 def published_times(folder: Path) -> list[int]:
@@ -58,7 +46,7 @@ def read_ledger(folder: Path) -> dict[str, dict[str, Any]]:
     there = {iso(time): time for time in published_times(folder)}
     runs = {name: run for name, run in known.items() if name in there or "removed" in run}
     for name in there:
-        if name not in runs or "removed" in runs[name]:  # removed, and made again
+        if name not in runs or {"removed", "damaged"} & runs[name].keys():  # and made again
             runs[name] = _from_manifest(folder, there[name])
     return dict(sorted(runs.items()))
 

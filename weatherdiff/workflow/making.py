@@ -200,17 +200,14 @@ class Sampler:
         )
 
     def history(self, init_time: np.datetime64) -> xr.Dataset:
-        """Read the frames that a forecast starts from, those that are there, into memory."""
+        """Read the frames that a forecast starts from into memory."""
         from weatherdiff.data.formats import load
+        from weatherdiff.forecasting.initial_state import history_places
 
-        ds, spec = self.analyses, self._forecaster.spec
-        wanted = int(seconds([init_time])[0]) + spec.offsets[: spec.history]
-        where = np.flatnonzero(np.isin(seconds(ds["time"].values), wanted))
-        names = [n for n in dict.fromkeys(self._forecaster.channels.variables) if n in ds]
-        steps = np.unique(np.diff(where))
-        if len(steps) == 1:  # a slice reaches through dask to the file
-            return load(ds[names].isel(time=slice(where[0], where[-1] + 1, steps[0])).copy())
-        return load(ds[names].isel(time=where).copy())
+        ds, model = self.analyses, self._forecaster
+        places = history_places(ds, int(seconds([init_time])[0]), model.spec)
+        names = [name for name in dict.fromkeys(model.channels.variables) if name in ds]
+        return load(ds[names].isel(time=places).copy())
 
 
 def make_forecast(
@@ -278,13 +275,17 @@ def make_forecast(
         record = _record(sampler, init_time, analyses, fingerprint, started, made)
         if share is None:
             return work.publish(record, overwrite=overwrite)
-    try:
-        with work.locked():
-            if work.path.exists() or work.due():
+    for _ in range(PATIENCE):
+        try:
+            with work.locked():
+                if work.path.exists() or work.due():
+                    return None
+                return work.publish(record)
+        except LockedError:
+            if work.path.exists() or work.due():  # one that is still at a unit comes here after
                 return None
-            return work.publish(record)
-    except LockedError:  # one that is still at a unit, and will come here after
-        return None
+            time.sleep(1)  # another publishes, or cleans up
+    return None
 
 
 @contextmanager

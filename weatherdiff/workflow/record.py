@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from weatherdiff.staging import staged
 __all__ = ["digest", "seconds_spent", "set_threads", "timed", "versions", "write_json"]
 
 
+@cache
 def versions() -> dict[str, str]:
     """Of the packages that the numbers depend on."""
     names = ("weatherdiff", "torch", "lightning", "numpy", "xarray", "zarr", "dask")

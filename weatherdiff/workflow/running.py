@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from weatherdiff.config import Config
 from weatherdiff.errors import ConfigError
 from weatherdiff.workflow.fields import prepare
@@ -26,8 +28,14 @@ def run(config: Config) -> str:
     prepare(config)
     if not config.model_folder.exists():
         train(config)
+        if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))):
+            return ""  # this process was started to train
     known = load_model(config.model_folder).metadata["provenance"]["configuration"]
-    if any(known.get(key) != value for key, value in training_settings(config).items()):
+    try:  # what there was no choice of when it was trained has its default
+        then = training_settings(Config.model_validate({**known, "output": config.output}))
+    except ValueError:
+        then = {}
+    if then != training_settings(config):
         raise ConfigError(
             f"{config.model_folder} was trained with other settings; run train with --overwrite, "
             "or choose another output folder."

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from weatherdiff.errors import InputError, MissingInputError, WeatherdiffError
+from weatherdiff.errors import (
+    InputError,
+    MissingInputError,
+    StorageError,
+    WeatherdiffError,
+)
 
 __all__ = ["verify"]
 
@@ -39,16 +44,19 @@ def verify(folder: Path) -> str:
     found = list(_parts(folder))
     if not found:
         raise MissingInputError(f"There is no forecast, model or field store at {folder}.")
-    sound, damaged = [], []
+    sound: list[str] = []
+    damaged: list[str] = []
+    kind_of: type[WeatherdiffError] = InputError
     for path, kind in found:
         try:
             sound.append(f"{path}: {_VERIFY[kind](path)}, sound")
         except (InputError, MissingInputError) as error:  # a file of a model that is absent
             damaged.append(str(error))
-        except WeatherdiffError as error:
-            raise type(error)("\n".join([*damaged, str(error)])) from error
+        except StorageError as error:  # of one: the others are to be named, too
+            damaged.append(str(error))
+            kind_of = StorageError
     if damaged:
-        raise InputError("\n".join(damaged))
+        raise kind_of("\n".join(damaged))
     return "\n".join(sound)
 
 
