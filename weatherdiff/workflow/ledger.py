@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from weatherdiff.data.windows import iso
 from weatherdiff.errors import InputError, LockedError
 from weatherdiff.journal import tell
