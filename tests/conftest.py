@@ -42,7 +42,7 @@ def make_analyses(latitude: np.ndarray, longitude: np.ndarray, days: int = 45) -
     temperature = 280 + 2 * wave[:, 0] - 3 * day
     temperature[:, 1, 2] = np.nan  # the sea
     sun = np.maximum(-200 * day + 60 * wave[:, 1], 0)
-    height = 5e4 + 300 * wave[:, 2:]
+    height = np.array([5.4e4, 1.4e4])[:, None, None] + 300 * wave[:, 2:]
     pressure = 1.01e5 + 800 * wave[:, 0, ::-1]
     return xr.Dataset(
         {

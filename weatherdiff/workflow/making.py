@@ -24,6 +24,7 @@ import pandas as pd
 import xarray as xr
 
 from weatherdiff.config import Config
+from weatherdiff.data.soundness import require_sound
 from weatherdiff.data.windows import seconds
 from weatherdiff.errors import ConfigError, LockedError
 from weatherdiff.forecasting.work import Work
@@ -217,6 +218,7 @@ def make_forecast(
     overwrite: bool = False,
     share: Share | None = None,
     ordinal: int = 0,
+    unattended: bool = False,
     report: Callable[..., None] = lambda **_: None,
 ) -> Path | None:
     """Make and publish one forecast; units that an earlier run has finished are taken over.
@@ -231,6 +233,8 @@ def make_forecast(
         Make only its units. Whoever finds all units done publishes.
     ordinal : int
         Position of the initial time among all there will ever be.
+    unattended : bool
+        Look at every value of the input, see :func:`weatherdiff.data.soundness.require_sound`.
     report : callable, optional
         Called with keywords ``unit``, ``of`` and ``members`` after each unit.
 
@@ -248,6 +252,8 @@ def make_forecast(
     """
     started = datetime.now(UTC)
     analyses = sampler.history(init_time)
+    if unattended:  # cells that miss values are looked at by the model, which knows the sea
+        require_sound(analyses, missing=analyses.isnull().any("time"))
     fingerprint = _fingerprint(analyses)
     work = Work(
         folder=sampler.config.forecasts,
