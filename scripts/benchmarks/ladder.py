@@ -557,10 +557,12 @@ def _section(data: str, rows: list[dict[str, Any]], code: dict[str, int]) -> Ite
     yield "| " + " | ".join(header) + " |"
     yield "| --- " + "| ---: " * (len(header) - 1) + "|"
     curves = {
-        rung: [r["curve"] for r in rows if r["rung"] == rung and r.get("curve")] for rung in RUNGS
+        rung: _mean_curve([r["curve"] for r in rows if r["rung"] == rung and r.get("curve")])
+        for rung in RUNGS
     }
-    ends = [np.mean([c[-1]["crps"] for c in several]) for several in curves.values() if several]
-    for rung in dict.fromkeys(r["rung"] for r in rows):
+    best = min((curve[-1][1] for curve in curves.values() if len(curve)), default=math.nan)
+    there = {r["rung"] for r in rows}
+    for rung in [*sorted(there - set(RUNGS)), *[rung for rung in RUNGS if rung in there]]:
         own = [r for r in rows if r["rung"] == rung]
         if own[0]["evaluations"] is None:
             yield _row([rung, *[""] * 5, _mean(own, "crps"), _mean(own, "energy_score"),
@@ -569,11 +571,7 @@ def _section(data: str, rows: list[dict[str, Any]], code: dict[str, int]) -> Ite
             continue
         at = {e: [r for r in own if r["evaluations"] == e] for e in EVALUATIONS}
         bits, bound = _mean(own, "bits_per_dim"), _mean(own, "bound_bits_per_dim")
-        reached = [
-            next((p["step"] for p in curve if p["crps"] <= min(ends)), None)
-            for curve in curves[rung]
-        ]
-        first = str(round(np.mean(reached))) if reached and None not in reached else "not"
+        first = next((f"{step:.0f}" for step, crps in curves[rung] if crps <= best), "not")
         yield _row(
             [
                 rung,
@@ -588,14 +586,13 @@ def _section(data: str, rows: list[dict[str, Any]], code: dict[str, int]) -> Ite
                 str(code[rung]),
             ]
         )
-    rungs = [r for r in rows if r["evaluations"] == 8]
-    if rungs:
-        mean = {
-            name: np.mean([r["crps"] for r in rungs if r["rung"] == name])
-            for name in {r["rung"] for r in rungs}
-        }
-        order = sorted(mean, key=lambda name: mean[name])
-        yield f"\nLowest CRPS at 8 evaluations: {', '.join(order)}. The default is flow_matching.\n"
+    yield ""
+
+
+def _mean_curve(curves: list[list[dict[str, float]]]) -> Array:
+    """Give steps and validation CRPS (point, 2), means over the seeds."""
+    points = [[[p["step"], p["crps"]] for p in curve] for curve in curves]
+    return np.mean(points, axis=0) if points else np.empty((0, 2))
 
 
 def _mean(rows: list[dict[str, Any]], key: str, *, interval: bool = False) -> str:
