@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["noted", "terminable"]
+__all__ = ["noted", "stop_if_asked", "terminable"]
+
+_asked: list[int] = []
 
 
 @contextmanager
@@ -20,10 +22,19 @@ def terminable() -> Iterator[None]:
     """
 
     def stop(signum: int, _: FrameType | None) -> None:
+        _asked.append(signum)
         raise SystemExit(128 + signum)
 
+    _asked.clear()
     with _handled(stop, signal.SIGTERM):
         yield
+        stop_if_asked()
+
+
+def stop_if_asked() -> None:
+    """End now if SIGTERM has come: its exception may be lost, in a destructor for instance."""
+    if _asked:
+        raise SystemExit(128 + _asked[0])
 
 
 @contextmanager

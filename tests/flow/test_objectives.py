@@ -32,25 +32,24 @@ from weatherdiff.flow import (
     VariancePreserving,
     bits_per_dimension,
     convert,
-    correlate_frames,
     denoising_loss,
     flow_matching_loss,
     guided,
     guided_by_history,
-    implied_weight,
     importance,
     integrate,
     isotropic,
     keyed_noise,
     log_density,
     optimal_transport,
-    power_law,
     variational_bound,
     variational_loss,
 )
 from weatherdiff.flow.guidance import IsotropicCovariance, NoGradient
 from weatherdiff.flow.sampler import karras_grid
+from weatherdiff.flow.spectrum import correlate_frames, power_law
 from weatherdiff.flow.times import TIMES
+from weatherdiff.flow.weighting import implied_weight
 
 
 def generator(seed=0):

@@ -20,7 +20,7 @@ weights of the loss, and in the sampler; an :class:`Objective` names one of each
 
 from weatherdiff.flow.analytic import GaussianMixture
 from weatherdiff.flow.coupling import optimal_transport
-from weatherdiff.flow.diffusion import DDIM, SAMPLERS, STOCHASTIC_SAMPLERS, Churn, DPMSolver
+from weatherdiff.flow.diffusion import DDIM, SAMPLERS, Churn, DPMSolver
 from weatherdiff.flow.guidance import Observations, guided, guided_by_history
 from weatherdiff.flow.likelihood import bits_per_dimension, log_density
 from weatherdiff.flow.loss import denoising_loss, flow_matching_loss
@@ -31,32 +31,27 @@ from weatherdiff.flow.path import (
     PATHS,
     CosinePath,
     LinearPath,
-    PathSample,
     VarianceExploding,
     VariancePreserving,
 )
 from weatherdiff.flow.sampler import (
-    GRIDS,
     Adaptive,
     Euler,
     Heun,
     Midpoint,
-    Velocity,
     integrate,
 )
-from weatherdiff.flow.spectrum import SpectralNoise, correlate_frames, isotropic, power_law
+from weatherdiff.flow.spectrum import SpectralNoise, isotropic
 from weatherdiff.flow.times import Times, logit_normal_tau
 from weatherdiff.flow.variational import VARIANCES, variational_bound, variational_loss
-from weatherdiff.flow.weighting import WEIGHTINGS, implied_weight, importance
+from weatherdiff.flow.weighting import WEIGHTINGS, importance
 
 __all__ = [
     "DDIM",
-    "GRIDS",
     "PARAMETERIZATIONS",
     "PATHS",
     "RUNGS",
     "SAMPLERS",
-    "STOCHASTIC_SAMPLERS",
     "VARIANCES",
     "WEIGHTINGS",
     "Adaptive",
@@ -71,22 +66,18 @@ __all__ = [
     "NoiseStream",
     "Objective",
     "Observations",
-    "PathSample",
     "Predictor",
     "Schedule",
     "SpectralNoise",
     "Times",
     "VarianceExploding",
     "VariancePreserving",
-    "Velocity",
     "bits_per_dimension",
     "convert",
-    "correlate_frames",
     "denoising_loss",
     "flow_matching_loss",
     "guided",
     "guided_by_history",
-    "implied_weight",
     "importance",
     "integrate",
     "isotropic",
@@ -95,7 +86,6 @@ __all__ = [
     "log_density",
     "logit_normal_tau",
     "optimal_transport",
-    "power_law",
     "variational_bound",
     "variational_loss",
 ]

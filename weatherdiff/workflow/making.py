@@ -29,6 +29,7 @@ from weatherdiff.data.windows import seconds
 from weatherdiff.errors import ConfigError, LockedError
 from weatherdiff.forecasting.work import Work
 from weatherdiff.layout import LAYOUT
+from weatherdiff.signals import stop_if_asked
 from weatherdiff.staging import remove_leftovers
 from weatherdiff.workflow.fields import open_source
 from weatherdiff.workflow.record import digest, set_threads, versions
@@ -273,11 +274,13 @@ def make_forecast(
             return None
         work.begin()
         for unit in work.due():
+            stop_if_asked()
             numbers = work.units[unit]
             if share is None or share.has(ordinal * len(work.units) + unit):
                 work.put(unit, sampler.blocks(init_time, numbers, analyses))
                 made.append(unit)
                 report(unit=unit, of=len(work.units), members=len(numbers))
+        stop_if_asked()
         record = _record(sampler, init_time, analyses, fingerprint, started, made)
         if share is None:
             return work.publish(record, overwrite=overwrite)
