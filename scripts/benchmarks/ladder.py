@@ -549,8 +549,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def _section(data: str, rows: list[dict[str, Any]], code: dict[str, int]) -> Iterator[str]:
     seeds = len({r["seed"] for r in rows})
-    minutes = next((r["cpu_minutes"] for r in rows if r["cpu_minutes"]), None)
-    yield f"**{data}** ({rows[0]['windows']} windows, {seeds} seeds, {minutes} processor minutes)\n"
+    minutes = next((r["cpu_minutes"] for r in rows if r["cpu_minutes"]), math.nan)
+    training = f"{rows[0]['windows']} windows, {seeds} seeds, {minutes:.1f} processor minutes"
+    yield f"**{data}** ({training})\n"
     columns = [f"CRPS at {e}" for e in EVALUATIONS]
     others = ["energy score", "spread/skill", "spectrum error", "bits/dim (bound)"]
     header = ["rung", *columns, *others, "steps", "steps to best", "lines"]
