@@ -20,6 +20,7 @@ from weatherdiff.errors import DISK_ERRORS, LockedError, StorageError
 __all__ = [
     "DISK_ERRORS",
     "PARTIAL_SUFFIX",
+    "disk_errors",
     "flush",
     "locked",
     "publish",
@@ -69,16 +70,24 @@ def staged(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator
         raise StorageError(f"{path} exists already; remove it, or ask for it to be overwritten.")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        publish(temporary, path)
-    except OSError as error:
-        _remove(temporary)
-        if error.errno in DISK_ERRORS:
-            raise StorageError(f"Could not write {path}: {error.strerror}.") from error
-        raise
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            publish(temporary, path)
     except BaseException:
         _remove(temporary)
+        raise
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says of the disk into one sentence, a :class:`StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            reason = error.strerror or os.strerror(error.errno)
+            raise StorageError(f"Could not write {path}: {reason}.") from error
         raise
 
 

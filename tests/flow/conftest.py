@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from weatherdiff.flow import GaussianMixture
+
 
 class Gaussian(NamedTuple):
     """N(mean, covariance) of three variables."""
@@ -28,6 +30,13 @@ class Gaussian(NamedTuple):
         """Where the exact flow takes the noise: along the eigenvectors, by the root of S."""
         values, vectors = torch.linalg.eigh(self.covariance)
         return self.mean + noise @ (vectors * values.sqrt()) @ vectors.T
+
+
+@pytest.fixture(scope="module")
+def field():
+    """Give the same field as a mixture of one."""
+    factor = torch.tensor([[1.1, 0.0, 0.0], [-0.5, 0.6, 0.0], [0.2, 0.4, 0.8]]).double()
+    return GaussianMixture(torch.tensor([[0.7, -1.2, 0.1]]).double(), (factor @ factor.T)[None])
 
 
 @pytest.fixture

@@ -43,12 +43,6 @@ def white(*shape, seed=0):
 
 
 @pytest.fixture(scope="module")
-def field():
-    factor = torch.tensor([[1.1, 0.0, 0.0], [-0.5, 0.6, 0.0], [0.2, 0.4, 0.8]]).double()
-    return GaussianMixture(torch.tensor([[0.7, -1.2, 0.1]]).double(), (factor @ factor.T)[None])
-
-
-@pytest.fixture(scope="module")
 def mixture():
     means = torch.tensor([[1.0, 0.5], [-0.8, 0.3], [0.0, -1.2]]).double()
     factors = white(3, 2, 2, seed=3) * 0.3

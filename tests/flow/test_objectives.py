@@ -60,12 +60,6 @@ def white(*shape, seed=0):
     return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
 
 
-@pytest.fixture(scope="module")
-def field():
-    factor = torch.tensor([[1.1, 0.0, 0.0], [-0.5, 0.6, 0.0], [0.2, 0.4, 0.8]]).double()
-    return GaussianMixture(torch.tensor([[0.7, -1.2, 0.1]]).double(), (factor @ factor.T)[None])
-
-
 def covariance_of(field):
     return (field.vectors[0] * field.values[0]) @ field.vectors[0].T
 

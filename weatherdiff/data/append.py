@@ -27,10 +27,10 @@ from weatherdiff.data.source import Source, fingerprint
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.tasks import FIELDS, Job
 from weatherdiff.data.windows import Int, to_datetime
-from weatherdiff.data.working import clean, disk_errors, store_lock
+from weatherdiff.data.working import clean, store_lock
 from weatherdiff.errors import GridMismatchError, InputError, StorageError
 from weatherdiff.grid import Grid
-from weatherdiff.staging import flush
+from weatherdiff.staging import disk_errors, flush
 
 __all__ = ["append"]
 

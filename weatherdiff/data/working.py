@@ -13,9 +13,9 @@ from weatherdiff.data.plan import Plan
 from weatherdiff.data.shards import put_file
 from weatherdiff.data.tasks import FIELDS, LOG
 from weatherdiff.errors import ConfigError, InputError, LockedError, StorageError
-from weatherdiff.staging import DISK_ERRORS, PARTIAL_SUFFIX, locked, publish
+from weatherdiff.staging import PARTIAL_SUFFIX, disk_errors, locked, publish
 
-__all__ = ["clean", "disk_errors", "empty", "store_lock", "working_folder"]
+__all__ = ["clean", "empty", "store_lock", "working_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -107,14 +107,3 @@ def clean(store: Path) -> None:
     """Remove files that a killed process had not yet renamed, ours and those of zarr-python."""
     for leftover in store.rglob(f"*{PARTIAL_SUFFIX}"):
         leftover.unlink(missing_ok=True)
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn what the system says of the disk into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in DISK_ERRORS:
-            raise StorageError(f"Could not write {path}: {error.strerror}.") from error
-        raise

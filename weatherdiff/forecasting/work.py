@@ -47,7 +47,7 @@ from weatherdiff.forecasting.manifest import (
 )
 from weatherdiff.forecasting.writer import forecast_name
 from weatherdiff.sealed import seal, unseal
-from weatherdiff.staging import DISK_ERRORS, locked, publish, remove_leftovers, staged
+from weatherdiff.staging import disk_errors, locked, publish, remove_leftovers, staged
 
 __all__ = ["Work", "discard_work"]
 
@@ -175,7 +175,7 @@ class Work:
             The disk is full, or not writable.
         """
         start = time.monotonic()
-        try:
+        with disk_errors(self.path):
             group = zarr.open_group(self._forecast, mode="r+", use_consolidated=False)
             objects = [self._forecast / name for name in objects_of(group, unit)]
             for file in objects:  # a damaged one would be read before it is written
@@ -192,8 +192,6 @@ class Work:
             for file in objects:
                 size, sha256 = entry_of(file)
                 files[file.relative_to(self._forecast).as_posix()] = [size, sha256]
-        except OSError as error:
-            raise self._explained(error) from error
         record = {
             "unit": unit,
             "numbers": list(numbers),
@@ -222,22 +220,23 @@ class Work:
         if self.path.exists() and not overwrite:
             raise StorageError(f"{self.path} exists already; remove it, or overwrite it.")
         remove_leftovers(self.folder, of=self.path.name)
-        try:
-            known = _entries(unseal((self.hidden / "run.json").read_text())["files"])
-            for unit in range(len(self.units)):
-                known |= _read_record(self._record(unit))
-            (self._forecast / MANIFEST).unlink(missing_ok=True)  # of a run that died here
-            for name in find_extra(self._forecast, known):
-                (self._forecast / name).unlink()
-            damage = find_damage(self._forecast, known)
-            if damage:
-                raise StorageError(f"{self._forecast} has been damaged: {'; '.join(damage)}.")
-            write_manifest(self._forecast, record, known)
-            publish(self._forecast, self.path, replace=overwrite)
-        except OSError as error:
-            raise self._explained(error) from error
-        except ValueError as error:
-            raise StorageError(f"{self.hidden} has been damaged: {error}; run again.") from error
+        with disk_errors(self.path):
+            try:
+                known = _entries(unseal((self.hidden / "run.json").read_text())["files"])
+                for unit in range(len(self.units)):
+                    known |= _read_record(self._record(unit))
+                (self._forecast / MANIFEST).unlink(missing_ok=True)  # of a run that died here
+                for name in find_extra(self._forecast, known):
+                    (self._forecast / name).unlink()
+                damage = find_damage(self._forecast, known)
+                if damage:
+                    raise StorageError(f"{self._forecast} has been damaged: {'; '.join(damage)}.")
+                write_manifest(self._forecast, record, known)
+                publish(self._forecast, self.path, replace=overwrite)
+            except ValueError as error:
+                raise StorageError(
+                    f"{self.hidden} has been damaged: {error}; run again."
+                ) from error
         discard_work(self.path)
         return self.path
 
@@ -260,28 +259,29 @@ class Work:
 
     def _create(self) -> None:
         temporary = self.hidden.with_name(f"{self.hidden.name}.{uuid.uuid4().hex[:8]}.partial")
-        try:
-            (temporary / "units").mkdir(parents=True)
-            forecast = temporary / "forecast"
-            frames = len(self.lead_times)
-            group = create_fields(forecast, self.example, frames=frames, block=self.block)
-            finish(group, self.example, lead_times=self.lead_times, attributes=self.attributes)
-            files = {
-                file.relative_to(forecast).as_posix(): list(entry_of(file))
-                for file in sorted(forecast.rglob("*"))
-                if file.is_file()
-            }
-            run = {"key": self.key, "units": len(self.units), "files": files}
-            (temporary / "run.json").write_text(seal(run))
-            os.rename(temporary, self.hidden)  # not flushed: begin() hashes what it takes up
-        except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if self._is_begun():  # by another run, which shares the units
-                return
-            raise self._explained(error) from error
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        with disk_errors(self.path):
+            try:
+                (temporary / "units").mkdir(parents=True)
+                forecast = temporary / "forecast"
+                frames = len(self.lead_times)
+                group = create_fields(forecast, self.example, frames=frames, block=self.block)
+                finish(group, self.example, lead_times=self.lead_times, attributes=self.attributes)
+                files = {
+                    file.relative_to(forecast).as_posix(): list(entry_of(file))
+                    for file in sorted(forecast.rglob("*"))
+                    if file.is_file()
+                }
+                run = {"key": self.key, "units": len(self.units), "files": files}
+                (temporary / "run.json").write_text(seal(run))
+                os.rename(temporary, self.hidden)  # not flushed: begin() hashes what it takes up
+            except OSError:
+                shutil.rmtree(temporary, ignore_errors=True)
+                if self._is_begun():  # by another run, which shares the units
+                    return
+                raise
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
 
     def _require_sound(self, block: xr.Dataset, frames: slice, numbers: range) -> None:
         if block["number"].values.tolist() != list(numbers):
@@ -297,11 +297,6 @@ class Work:
                     f"{bad.mean():.2%} of the values of members {numbers.start} to "
                     f"{numbers.stop - 1}. Look at the input and the model; nothing is published."
                 )
-
-    def _explained(self, error: OSError) -> Exception:
-        if error.errno in DISK_ERRORS:
-            return StorageError(f"Could not write {self.path}: {os.strerror(error.errno)}.")
-        return error
 
 
 def discard_work(path: Path) -> None:

@@ -27,6 +27,7 @@ from weatherdiff.config import Config
 from weatherdiff.data.soundness import require_sound
 from weatherdiff.data.windows import seconds
 from weatherdiff.errors import ConfigError, LockedError
+from weatherdiff.forecasting.manifest import entry_of
 from weatherdiff.forecasting.work import Work
 from weatherdiff.layout import LAYOUT
 from weatherdiff.signals import stop_if_asked
@@ -339,7 +340,7 @@ def _record(
             "model": {
                 "folder": str(config.model_folder),
                 "weights_sha256": json.loads(sampler.attributes[MADE_WITH])["weights_sha256"],
-                "description_sha256": _sha256(config.model_folder / "model.json"),
+                "description_sha256": entry_of(config.model_folder / "model.json").sha256,
             },
             "input": {
                 "sha256": fingerprint,
@@ -359,10 +360,6 @@ def _fingerprint(ds: xr.Dataset) -> str:
         total.update(name.encode())
         total.update(np.ascontiguousarray(ds[name].to_numpy()).tobytes())
     return total.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _forecast_settings(config: Config, made_by: Mapping[str, Any]) -> str:
