@@ -79,7 +79,7 @@ def test_every_file_that_is_deleted_is_named_by_verify_and_by_the_reader(
         kept = file.read_bytes()
         file.unlink()
         name = file.relative_to(path).as_posix()
-        for look in (verify, READERS[part]):
+        for look in (verify,) if "/log/" in name else (verify, READERS[part]):  # nobody reads a log
             with pytest.raises(WeatherdiffError) as error:
                 look(path)
             assert name in str(error.value)
@@ -135,7 +135,7 @@ def test_damage_is_found_before_use(output: Path, part: str, count: int, damage:
             del changed[place:]
         file.write_bytes(changed)
         name = file.relative_to(path).as_posix()
-        for look in (verify, READERS[part]):
+        for look in (verify,) if "/log/" in name else (verify, READERS[part]):
             found = complaint(look, path)
             if not found or (look is verify and name not in found):
                 silent.append((look.__name__, name, place, found))

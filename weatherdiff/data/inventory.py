@@ -1,6 +1,7 @@
-"""Whether the files of a field store are there and are what was written, fields apart.
+"""Whether the files of a field store are there, and are what was written.
 
-A frame of the fields has a checksum that is looked at whenever it is read.
+A frame of the fields has a checksum that is looked at whenever it is read; a shard that is lost is
+no reason not to read others.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from weatherdiff.data.shards import chunk_file
 from weatherdiff.errors import InputError
 from weatherdiff.sealed import unseal
 
-__all__ = ["require_sound", "require_sound_moments"]
+__all__ = ["require_all", "require_moments", "require_sound"]
 
 _NAMED = 20  # files in one message
 
 
 def require_sound(path: Path, manifest: Manifest) -> None:
-    """Require all files of a store, and that those no addition changes are as they were.
+    """Require the files of a store that no addition changes, as they were.
 
     Raises
     ------
@@ -31,35 +32,46 @@ def require_sound(path: Path, manifest: Manifest) -> None:
         All that are not are named.
     """
     damage = [] if manifest.files else ["fields/manifest.json lists no files"]
-    damage += manifest.damage(path)
-    damage += [f"{file.relative_to(path)} is absent" for file in _grown(path, manifest)
-               if not file.is_file()]  # fmt: skip
-    _refuse(path, damage)
+    _refuse(path, damage + manifest.damage(path))
 
 
-def require_sound_moments(path: Path) -> None:
-    """Read the moments and the log of a store.
+def require_moments(path: Path) -> None:
+    """Require that no file of the moments is absent, which would read as no data.
 
     Raises
     ------
     InputError
-        All files that are damaged are named.
+        All that are absent are named.
     """
-    manifest = Manifest.read(path)
+    files = [file for _, group in _grown(path) for file in group[1:4]]
+    _refuse(path, [f"{file.relative_to(path)} is absent" for file in files if not file.is_file()])
+
+
+def require_all(path: Path) -> None:
+    """Require all files of a store, and read the moments and the log.
+
+    Raises
+    ------
+    InputError
+        All files that are absent or damaged are named.
+    """
     group = zarr.open_group(path, mode="r", use_consolidated=False)
     damage = []
-    for index in range(-(-manifest.frames // manifest.shard) if manifest.shard else 0):
-        for name in (FRAMES, CHANGES, SEEN):
+    for index, files in _grown(path):
+        for file in files:
+            try:
+                if not file.is_file():
+                    raise FileNotFoundError("absent")
+                if file.suffix == ".json":
+                    unseal(file.read_text())
+            except (OSError, ValueError) as error:
+                damage.append(f"{file.relative_to(path)} ({error})")
+        for name, file in zip((FRAMES, CHANGES, SEEN), files[1:4], strict=True):
             array: Any = group[name]
             rows = array.chunks[0]
             try:
                 np.asarray(array[index * rows : (index + 1) * rows])
             except (OSError, RuntimeError, ValueError) as error:
-                damage.append(f"{_chunk(path, name, index).relative_to(path)} ({error})")
-        for file in _logs(path, index):
-            try:
-                unseal(file.read_text())
-            except (OSError, ValueError) as error:
                 damage.append(f"{file.relative_to(path)} ({error})")
     _refuse(path, damage)
 
@@ -70,17 +82,13 @@ def _refuse(path: Path, damage: list[str]) -> None:
         raise InputError(f"{path} is damaged: {'; '.join(damage[:_NAMED])}{more}.")
 
 
-def _grown(path: Path, manifest: Manifest) -> Iterator[Path]:
-    """Give the files that hold what grows with time, but for the coordinates."""
+def _grown(path: Path) -> Iterator[tuple[int, list[Path]]]:
+    """Give the files of each shard: fields, moments, and the log."""
+    manifest = Manifest.read(path)
     for index in range(-(-manifest.frames // manifest.shard) if manifest.shard else 0):
-        for name in (FIELDS, FRAMES, CHANGES, SEEN):
-            yield _chunk(path, name, index)
-        yield from _logs(path, index)
+        log = [path / LOG / f"{index:06d}.{kind}.json" for kind in ("fields", "changes")]
+        yield index, [_chunk(path, name, index) for name in (FIELDS, FRAMES, CHANGES, SEEN)] + log
 
 
 def _chunk(path: Path, name: str, index: int) -> Path:
     return chunk_file(path / name, index, *[0] * (2 if name == FRAMES else 3))
-
-
-def _logs(path: Path, index: int) -> list[Path]:
-    return [path / LOG / f"{index:06d}.{kind}.json" for kind in ("fields", "changes")]

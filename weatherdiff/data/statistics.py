@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from weatherdiff.data.inventory import require_moments
 from weatherdiff.data.moments import NOTHING, Moments
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.tasks import CHANGES, FRAMES
@@ -47,6 +48,7 @@ def field_statistics(store: FieldStore, start: str, stop: str) -> xr.Dataset:
             f"{store.path} was written by an older version, without moments; prepare it again with "
             "--overwrite."
         )
+    require_moments(store.path)
     group = zarr.open_group(store.path, mode="r", use_consolidated=False)
     period = Period.parse(start, stop)
     inside = np.flatnonzero(period.contains(store.times))

@@ -106,12 +106,12 @@ def _scores(path: Path) -> str:
 
 
 def _store(path: Path) -> str:
-    from weatherdiff.data.inventory import require_sound_moments
+    from weatherdiff.data.inventory import require_all
     from weatherdiff.data.store import FieldStore
 
     store = FieldStore.open(path)
     if store.metadata["version"] > 1:
-        require_sound_moments(path)
+        require_all(path)
     for start in range(0, len(store.times), FRAMES):
         store.read(np.arange(start, min(start + FRAMES, len(store.times))))
     return f"field store of {len(store.times)} times"
