@@ -46,7 +46,9 @@ def content():
         root = json.loads(found.pop("zarr.json"))
         for name in ("created", "plan"):
             root["attributes"]["weatherdiff"].pop(name)
-        return found | {"zarr.json": json.dumps(root)}
+        manifest = json.loads(found["fields/manifest.json"])
+        del manifest["checksum"], manifest["files"]["zarr.json"]
+        return found | {"zarr.json": json.dumps(root), "fields/manifest.json": manifest}
 
     return content
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,10 @@ class Runs:
         self._log.unlink(missing_ok=True)
         code = self.wait(self.start(*arguments, **fault))
         return code, self._log.read_text() if self._log.exists() else ""
+
+    def load(self, *modules: str) -> None:
+        """Import modules before there is a run that needs them."""
+        self._ask(load=modules)
 
     def close(self) -> None:
         """End the server."""
@@ -107,6 +111,74 @@ class Site:
         document = yaml.safe_load(self.config.read_text())
         document["batch"] |= batch
         self.config.write_text(yaml.safe_dump(document))
+
+
+NEEDS = {"prepare": (), "train": ("prepare",), "forecast": (), "evaluate": ("forecast",)}
+MAKES = {
+    "prepare": "fields.zarr", "train": "model", "forecast": "forecasts", "evaluate": "scores.zarr"
+}  # fmt: skip
+
+
+@dataclass
+class Workshop:
+    """What each verb makes, once and unhurt, and new places in which it is due."""
+
+    runs: Runs
+    template: Path
+    folder: Path
+    points: dict[str, list[str]] = field(default_factory=dict)
+
+    def place(self, place: Path, *done: str) -> Site:
+        """Lay out a folder in which these verbs are done."""
+        place.mkdir()
+        for verb in done:
+            name = MAKES[verb]
+            shutil.copytree(self.output(verb, self.whole(verb)), place / "run" / name)
+        if "train" not in done and "prepare" not in done:  # these need no training
+            shutil.copytree(self.template / "run" / "model", place / "run" / "model")
+        document = configuration(
+            place,
+            self.folder / "analyses.nc",
+            model={"size": "tiny", "dropout": 0.2},
+            objective={"history_dropout": 0.3},
+            training={
+                "steps": 12, "batch_size": 6, "warmup": 3, "validate_every": 5, "ema_decay": 0.9,
+                "validation_members": 2, "validation_windows": 6, "calibrate": False,
+                "precision": "32-true", "devices": 1, "rotation": 0.4, "history_noise": 0.1,
+            },
+        )  # fmt: skip
+        (place / "batch.yaml").write_text(yaml.safe_dump(document))
+        return Site(place)
+
+    def due(self, verb: str, place: Path, *, again: bool = False) -> Site:
+        """Lay out a folder in which a verb is due; or has been, with what it made."""
+        return self.place(place, *NEEDS[verb], *([verb] if again else ()))
+
+    def output(self, verb: str, here: Site) -> Path:
+        """Name what a verb makes."""
+        return here.folder / "run" / MAKES[verb]
+
+    def whole(self, verb: str) -> Site:
+        """Give the folder of a run of a verb that was not hurt."""
+        place = self.folder / verb
+        if verb not in self.points:
+            here = self.due(verb, place)
+            count = self.folder / f"{verb}.points"
+            code, text = self.runs(verb, here.config, count=str(count))
+            assert code == 0, text
+            self.points[verb] = json.loads(count.read_text())
+        return Site(place)
+
+    def made(self, verb: str, here: Site) -> dict[str, str]:
+        """Hash what a verb has made, but for when, and of what it was made."""
+        made = self.output(verb, here)
+        but = ("zarr.json", "fields/manifest.json") if verb == "prepare" else ("model.json",)
+        files = ((file.relative_to(made).as_posix(), file) for file in made.rglob("*"))
+        return {
+            name: hashlib.sha256(file.read_bytes()).hexdigest()
+            for name, file in files
+            if file.is_file() and name not in but
+        }
 
 
 def content(path: Path) -> dict[str, str]:
@@ -161,6 +233,27 @@ def template(
     return folder
 
 
+def configuration(place: Path, source: Path, **sections: Any) -> dict[str, Any]:
+    """What a run in a folder is asked for."""
+    return {
+        "output": str(place / "run"),
+        "data": {"source": str(source)},
+        "window": {"step": "6h", "history": 2, "frames": 3},
+        "splits": {
+            "training": ["2019-12-20", "2020-01-18"],
+            "validation": ["2020-01-20", "2020-01-27"],
+            "test": ["2020-01-29", "2020-02-02"],
+        },
+        "forcings": ["time_of_day"],
+        "forecast": {
+            "members": 5, "member_block": 2, "lead_time": "30h", "steps": 1,
+            "precision": "fp32", "init_times": ["2020-01-30T06"],
+        },
+        "threads": 1,
+        **sections,
+    }  # fmt: skip
+
+
 @pytest.fixture
 def site(template: Path, tmp_path: Path) -> Callable[..., Site]:
     """Lay out an output folder."""
@@ -169,27 +262,22 @@ def site(template: Path, tmp_path: Path) -> Callable[..., Site]:
     def make(folder: Path | None = None, **batch: Any) -> Site:
         place = folder or tmp_path / f"site{next(count)}"
         shutil.copytree(template, place, dirs_exist_ok=True)
-        document = {
-            "output": str(place / "run"),
-            "data": {"source": str(place / "analyses.nc")},
-            "window": {"step": "6h", "history": 2, "frames": 3},
-            "splits": {
-                "training": ["2019-12-20", "2020-01-18"],
-                "validation": ["2020-01-20", "2020-01-27"],
-                "test": ["2020-01-29", "2020-02-02"],
-            },
-            "forcings": ["time_of_day"],
-            "forecast": {
-                "members": 5, "member_block": 2, "lead_time": "30h", "steps": 1,
-                "precision": "fp32", "init_times": ["2020-01-30T06"],
-            },
-            "batch": {"max_lateness": "8h", **batch},
-            "threads": 1,
-        }  # fmt: skip
+        batch = {"max_lateness": "8h", **batch}
+        document = configuration(place, place / "analyses.nc", batch=batch)
         (place / "batch.yaml").write_text(yaml.safe_dump(document))
         return Site(place)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def workshop(
+    runs: Runs, template: Path, session_analyses: xr.Dataset, tmp_path_factory: Any
+) -> Workshop:
+    """What each verb makes, and places to hurt it in."""
+    folder = tmp_path_factory.mktemp("workshop")
+    session_analyses.to_netcdf(folder / "analyses.nc")
+    return Workshop(runs, template, folder)
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,19 @@
 
 It reads one JSON object a line and answers with one. ``{"run": [arguments], "log": path, "fault":
 {...}}`` starts the command line in a child and gives its ``pid``; ``{"wait": pid}`` gives its
-``code``, negative for a signal. Faults, all optional, are put around functions of the system in the
+``code``, negative for a signal; ``{"load": [modules]}`` imports what later children would else each
+import. Faults, all optional, are put around functions of the system in the
 child alone; the product knows nothing of them:
 
 ``count``
-    Path of a file for the number of points at which the child might be killed: before each fsync,
-    rename, removal and creation of a folder, before each write and in its midst.
+    Path of a file for a list of the points at which the child might be killed, by what is done
+    there: before each fsync, rename, removal and creation of a folder, before each write and in its
+    midst, before, amid and after the tensors of a model or checkpoint, and before each call of the
+    network.
 ``kill``
     At which of these to be killed, from 1.
+``signal``
+    By which signal; 9 unless given.
 ``room``
     Bytes that may be written before the disk is full.
 ``start``
@@ -22,6 +27,7 @@ from __future__ import annotations
 
 import builtins
 import errno
+import importlib
 import io
 import json
 import os
@@ -30,17 +36,24 @@ import sys
 import time
 from typing import Any
 
+from safetensors import SafetensorError
+
 
 class _Points:
     """Count the points; die at one of them."""
 
-    def __init__(self, fatal: int | None) -> None:
-        self.count, self.fatal = 0, fatal
+    def __init__(self, fatal: int | None, signum: int) -> None:
+        self.names: list[str] = []
+        self.fatal, self.signum = fatal, signum
 
-    def here(self) -> None:
-        self.count += 1
-        if self.count == self.fatal:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def here(self, name: str) -> None:
+        self.names.append(name)
+        if len(self.names) == self.fatal:
+            os.kill(os.getpid(), self.signum)
+
+    @property
+    def fatal_is_next(self) -> bool:
+        return self.signum == signal.SIGKILL and len(self.names) + 1 == self.fatal
 
 
 class _File:
@@ -57,10 +70,10 @@ class _File:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self._room:
             self._room[0] -= size
-        self._points.here()
+        self._points.here("write")
         done = self._file.write(content[: size // 2])
         self._file.flush()
-        self._points.here()
+        self._points.here("write")
         return done + self._file.write(content[size // 2 :])
 
     def __enter__(self) -> _File:
@@ -76,9 +89,30 @@ class _File:
         return iter(self._file)
 
 
-def _counted(function: Any, points: _Points) -> Any:
+def _saved(save_file: Any, points: _Points, room: list[int]) -> Any:
+    """Save tensors, which is done in Rust: killed in its midst, half of the file is there."""
+
+    def saved(tensors: Any, path: Any, **options: Any) -> None:
+        points.here("save")
+        save_file(tensors, path, **options)
+        size = os.path.getsize(path)
+        if room and room[0] < size:
+            os.truncate(path, max(0, room[0]))
+            room[0] = 0
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        if room:
+            room[0] -= size
+        if points.fatal_is_next:
+            os.truncate(path, size // 2)
+        points.here("save")
+        points.here("save")
+
+    return saved
+
+
+def _counted(function: Any, points: _Points, name: str) -> Any:
     def called(*args: Any, **options: Any) -> Any:
-        points.here()
+        points.here(name)
         return function(*args, **options)
 
     return called
@@ -95,7 +129,14 @@ def _inject(fault: dict[str, Any], points: _Points) -> None:
 
         io.open = opened
         for name in ("fsync", "rename", "replace", "unlink", "mkdir", "rmdir"):
-            setattr(os, name, _counted(getattr(os, name), points))
+            setattr(os, name, _counted(getattr(os, name), points, name))
+        for name in ("weatherdiff.training.checkpoint", "weatherdiff.models.folder"):
+            if name in sys.modules:
+                module: Any = sys.modules[name]
+                module.save_file = _saved(module.save_file, points, room)
+        from weatherdiff.models import VideoDenoiser
+
+        VideoDenoiser.forward = _counted(VideoDenoiser.forward, points, "forward")  # type: ignore[method-assign]
     if "slow" in fault:
         from weatherdiff.models import VideoDenoiser
 
@@ -114,7 +155,7 @@ def _child(request: dict[str, Any]) -> None:
     for stream in (1, 2):
         os.dup2(log, stream)
     fault = request.get("fault", {})
-    points, code = _Points(fault.get("kill")), 70
+    points, code = _Points(fault.get("kill"), fault.get("signal", signal.SIGKILL)), 70
     try:
         from weatherdiff.cli import main
 
@@ -126,7 +167,7 @@ def _child(request: dict[str, Any]) -> None:
     finally:
         if "count" in fault:
             with builtins.open(fault["count"], "w") as file:
-                file.write(str(points.count))
+                json.dump(points.names, file)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -144,6 +185,10 @@ def serve() -> None:
         if "wait" in request:
             _, status = os.waitpid(request["wait"], 0)
             answer = {"code": os.waitstatus_to_exitcode(status)}
+        elif "load" in request:
+            answer = {
+                "loaded": [importlib.import_module(name).__name__ for name in request["load"]]
+            }
         else:
             pid = os.fork()
             if not pid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ from weatherdiff.forecasting.writer import verify_forecast
 
 NAMES = ["2020-01-30T06.zarr"]
 BATCH = ("--now", "2020-01-30T07:00", "--max-lateness", "2h")
+PUBLISHING = 100  # points from the manifest on, about
 
 
 def seeds(quick: int, deep: int) -> list[Any]:
@@ -44,7 +46,7 @@ def uninterrupted(
         assert here.visible == NAMES
         assert here.hidden == []
         kept["seconds"] = time.monotonic() - start
-        kept["count"] = int((tmp_path / "count").read_text())
+        kept["count"] = len(json.loads((tmp_path / "count").read_text()))
         kept["content"] = {name: hashes(here.forecasts / name) for name in NAMES}
     return kept["content"], kept["count"], kept["seconds"]
 
@@ -87,8 +89,9 @@ def kill_somewhere(
 ) -> None:
     whole, count, seconds = uninterrupted
     here, rng = site(), random.Random(seed)  # noqa: S311
-    if at == "a point":
-        code, _ = runs("batch", here.config, *BATCH, kill=rng.randint(1, count))
+    if at != "any time":
+        first = 1 if at == "a point" else count - PUBLISHING
+        code, _ = runs("batch", here.config, *BATCH, kill=rng.randint(first, count))
         assert code == -9
     else:
         pid = runs.start("batch", here.config, *BATCH)
@@ -103,6 +106,13 @@ def test_a_run_killed_at_a_write_fsync_or_rename(
     runs: Callable, site: Callable, hashes: Callable, uninterrupted: tuple, seed: int
 ) -> None:
     kill_somewhere(runs, site, hashes, uninterrupted, seed, "a point")
+
+
+@pytest.mark.parametrize("seed", seeds(2, 20))
+def test_a_run_killed_while_it_publishes(
+    runs: Callable, site: Callable, hashes: Callable, uninterrupted: tuple, seed: int
+) -> None:
+    kill_somewhere(runs, site, hashes, uninterrupted, seed, "the end")
 
 
 @pytest.mark.parametrize("seed", seeds(10, 100))

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from weatherdiff.data.inventory import require_moments
 from weatherdiff.data.moments import NOTHING, Moments
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.tasks import CHANGES, FRAMES
@@ -39,13 +40,15 @@ def field_statistics(store: FieldStore, start: str, stop: str) -> xr.Dataset:
     Raises
     ------
     InputError
-        The store is of the first version, which has no moments; or the period has no data.
+        The store is of the first version, which has no moments; they are damaged; or the period
+        has no data.
     """
     if store.metadata["version"] < 2:
         raise InputError(
             f"{store.path} was written by an older version, without moments; prepare it again with "
             "--overwrite."
         )
+    require_moments(store.path)
     group = zarr.open_group(store.path, mode="r", use_consolidated=False)
     period = Period.parse(start, stop)
     inside = np.flatnonzero(period.contains(store.times))
@@ -53,10 +56,16 @@ def field_statistics(store: FieldStore, start: str, stop: str) -> xr.Dataset:
         raise InputError(f"{store.path} has no frame in the period {period}.")
     rows = slice(inside[0], inside[-1] + 1)  # times ascend
     leads = np.asarray(group["moments/lead"][...])  # type: ignore[index]
-    changes = np.asarray(group[CHANGES][rows])  # type: ignore[index]
+    try:
+        changes = np.asarray(group[CHANGES][rows])  # type: ignore[index]
+        moments = np.asarray(group[FRAMES][rows])  # type: ignore[index]
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"The moments of {store.path} are damaged ({error}); weatherdiff verify names the file."
+        ) from error
     before = store.times[rows, None] - leads < period.start
     changes[before] = NOTHING
-    frames = Moments.merge(np.asarray(group[FRAMES][rows]))  # type: ignore[index]
+    frames = Moments.merge(moments)
     names = ("count", "mean", "std", "minimum", "maximum")
     variables: dict[str, Any] = {n: ("channel", getattr(frames, n)) for n in names}
     merged = Moments.merge(changes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import zarr
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from weatherdiff.data.channels import Channels
+from weatherdiff.data.inventory import require_sound
 from weatherdiff.data.manifest import Manifest
 from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.reader import BlockReader, FunctionReader, Reader
@@ -30,7 +30,7 @@ __all__ = ["FORMAT_VERSION", "FieldStore"]
 logger = logging.getLogger(__name__)
 
 FORMAT = "weatherdiff field store"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3  # 2 knows no checksums of what is not sealed by its codec; 1 has no manifest
 ADVICE = "The store is damaged; prepare it again."
 
 # The checksum finds flipped bits. A chunk that is lost reads as the fill value without an error, so
@@ -104,20 +104,29 @@ class FieldStore:
             metadata = dict(attributes["weatherdiff"])
         except (KeyError, OSError, TypeError, ValueError) as error:
             raise InputError(
-                f"{path} is not a field store (or is damaged): {type(error).__name__} {error}. "
+                f"{path} is not a field store (or its zarr.json is damaged): "
+                f"{type(error).__name__} {error}. "
                 "Run prepare on the source data."
             ) from error
         if metadata.get("format") != FORMAT:
-            raise InputError(f"{path} holds {metadata.get('format')!r}, not a {FORMAT}.")
+            raise InputError(
+                f"{path / 'zarr.json'} is of {metadata.get('format')!r}, not of a {FORMAT}."
+            )
         if metadata.get("version", 0) > FORMAT_VERSION:
             raise InputError(
-                f"{path} has format version {metadata['version']}; this weatherdiff reads up to "
-                f"{FORMAT_VERSION}. Upgrade weatherdiff, or prepare the store again."
+                f"{path / 'zarr.json'} says format version {metadata['version']}; this weatherdiff "
+                f"reads up to {FORMAT_VERSION}. Upgrade weatherdiff, or prepare the store again."
             )
+        manifest = None
         try:
-            if metadata["version"] > 1:
+            if metadata["version"] > 1 or Manifest.is_there(path):
                 # before the arrays: these may have grown since, and are cut to what it says
-                metadata |= dataclasses.asdict(Manifest.read(path))
+                manifest = Manifest.read(path)
+                metadata |= {
+                    "frames": manifest.frames,
+                    "frames_with_gaps": manifest.frames_with_gaps,
+                    "additions": manifest.additions,
+                }
             arrays = {
                 name: _small(group, name)
                 for name in ("time", "latitude", "longitude", "valid", "mask", "static")
@@ -146,7 +155,11 @@ class FieldStore:
             if min(shape[0], len(store.times), len(store.valid)) < frames:
                 raise ValueError(f"there are fewer times than the {frames} of the manifest")
         except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"{path} is damaged: {type(error).__name__} {error}.") from error
+            named = [] if manifest is None else manifest.damage(path)
+            reason = "; ".join([f"{type(error).__name__} {error}", *named])
+            raise InputError(f"{path} is damaged: {reason}.") from error
+        if manifest is not None and (metadata["version"] > 2 or manifest.files):
+            require_sound(path, manifest)
         return store
 
     @property

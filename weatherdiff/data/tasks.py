@@ -7,7 +7,6 @@ in any order, at once, on any machine that sees the folder, and again.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from weatherdiff.data.manifest import CHANGES, FIELDS, FRAMES, LOG, SEEN
 from weatherdiff.data.moments import NOTHING, STATISTICS, Moments, change_moments, frame_moments
 from weatherdiff.data.shards import (
     checksum,
@@ -34,16 +34,12 @@ from weatherdiff.data.shards import (
 from weatherdiff.data.source import Source
 from weatherdiff.data.windows import Int
 from weatherdiff.errors import InputError, StorageError
+from weatherdiff.sealed import seal, unseal
 
 __all__ = ["CHANGES", "FIELDS", "FRAMES", "LOG", "SEEN", "Job"]
 
 Array = npt.NDArray[Any]
 Entry = dict[str, Any]
-
-#: Folders of the arrays, within the store. What is no array lies in that of the fields, where
-#: nothing that reads Zarr looks for any.
-FIELDS, FRAMES, CHANGES, SEEN = "fields", "moments/frames", "moments/changes", "moments/seen"
-LOG = "fields/log"
 
 ENCODERS = 2  # threads that compress the frames of one task
 
@@ -200,7 +196,7 @@ class Job:
     def entries(self) -> Iterator[Entry]:
         """Give what the log says of all tasks."""
         for file in self.log_files():
-            yield json.loads(file.read_bytes())
+            yield unseal(file.read_text())
 
     def log_files(self) -> list[Path]:
         """Name the log's entries of all tasks."""
@@ -254,13 +250,13 @@ class Job:
             },
             **more,
         }
-        put_file(self._log_file(kind, index), json.dumps(entry, indent=1) + "\n")
+        put_file(self._log_file(kind, index), seal(entry))
         return entry
 
     def _finished(self, kind: str, index: int) -> Entry | None:
         """Give the entry of the log, if this job has made it and the files are as it says."""
         try:
-            entry: Entry = json.loads(self._log_file(kind, index).read_bytes())
+            entry: Entry = unseal(self._log_file(kind, index).read_text())
             if entry["key"] != self.key or entry["frames"] != list(self.span(index)):
                 return None
             for name, (size, known) in entry["files"].items():

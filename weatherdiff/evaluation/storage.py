@@ -8,8 +8,7 @@ import json
 import logging
 import os
 import shutil
-import zipfile
-import zlib
+import warnings
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -19,19 +18,22 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from weatherdiff.errors import InputError, MissingInputError, StorageError
 from weatherdiff.evaluation.aggregate import merge_statistics, scores_from
+from weatherdiff.evaluation.parts import read_part, write_part
+from weatherdiff.sealed import MANIFEST, find_damage, find_extra, listed, unseal, write_manifest
 from weatherdiff.staging import locked, remove_leftovers, staged
 
 if TYPE_CHECKING:
     from weatherdiff.evaluation.matching import Match
 
-__all__ = ["StatisticsStore", "open_scores", "write_scores"]
+__all__ = ["StatisticsStore", "is_scores", "open_scores", "write_scores"]
 
 _FORMAT = "weatherdiff scores"
-_VERSION = 2
+_VERSION = 3  # 2 has no manifest
 _FINGERPRINT = "scored_with"
 _AGAIN = "again-"
 _NEVER_NEGATIVE = ("sum_over", "sum_under", "sum_dispersion", "sum_weight", "sum_complete",
@@ -45,8 +47,9 @@ logger = logging.getLogger(__name__)
 def write_scores(scores: xr.Dataset, path: str | os.PathLike[str]) -> None:
     """Write scores, or statistics, to a Zarr (version 3) folder.
 
-    A reader never sees part of it. Scores that are there already are replaced; a failure leaves
-    them as they were.
+    A reader never sees part of it, and finds whatever is lost or altered later: a manifest has the
+    SHA-256 of every file. Scores that are there already are replaced; a failure leaves them as they
+    were.
 
     Parameters
     ----------
@@ -61,7 +64,7 @@ def write_scores(scores: xr.Dataset, path: str | os.PathLike[str]) -> None:
         Writing failed, or ``path`` is something other than scores and is not replaced.
     """
     path = Path(path)
-    if path.exists() and not _is_scores(path):
+    if path.exists() and not is_scores(path):
         raise StorageError(f"{path} exists and does not hold scores; it is not replaced.")
     # The checksum after compression finds a flipped bit, which Zarr's default would read as data.
     codecs = {"compressors": [ZstdCodec(level=3), Crc32cCodec()]}
@@ -75,6 +78,12 @@ def write_scores(scores: xr.Dataset, path: str | os.PathLike[str]) -> None:
             consolidated=False,
             encoding=dict.fromkeys(marked.variables, codecs),
         )
+        with warnings.catch_warnings():
+            # Without, zarr looks at all names in the folder, and warns of the manifest. That Zarr
+            # v3 has no word on it is what it warns of here.
+            warnings.simplefilter("ignore", UserWarning)
+            zarr.consolidate_metadata(zarr.storage.LocalStore(temporary))
+        write_manifest(temporary, {"format": _FORMAT})
 
 
 class StatisticsStore:
@@ -147,7 +156,7 @@ class StatisticsStore:
         """Remove parts that were merged before a run was killed, or lack observations by now."""
         stored, now = self._found(), _found(self._matched.inits, self._matched.index >= 0)
         for path in self._files():
-            part = _found_in(_open_part(path))
+            part = _found_in(read_part(path))
             merged = not any(_gains(stored.get(init), found) for init, found in part.items())
             late = any(_gains(found, now.get(init, found)) for init, found in part.items())
             # Maps of what was scored again have only what is new.
@@ -159,7 +168,7 @@ class StatisticsStore:
         """Tell which valid times had observations, by initial time of what is stored."""
         found = {} if self._stored is None else _found_in(self._stored)
         for path in self._files() if parts else ():
-            found |= _found_in(_open_part(path))
+            found |= _found_in(read_part(path))
         return found
 
     def __exit__(
@@ -191,7 +200,7 @@ class StatisticsStore:
             self._stored = None
             self._tidy()
         files = self._files()
-        if files and not self._reproduces(_open_part(files[0]), score):
+        if files and not self._reproduces(read_part(files[0]), score):
             logger.warning("%s is of other forecasts and is removed.", self._parts)
             shutil.rmtree(self._parts)
 
@@ -231,7 +240,7 @@ class StatisticsStore:
         again = _AGAIN if self._found().keys() & _found_in(part).keys() else ""
         name = f"{again}{first}-{part.sizes['init_time']}.npz"
         with staged(self._parts / name, overwrite=True) as path:
-            _write_part(part, path)
+            write_part(part, path)
 
     def publish(self) -> xr.Dataset:
         """Merge all sums, replace the store by them and their scores, and give them."""
@@ -240,10 +249,10 @@ class StatisticsStore:
             return stored
         kept = []
         if stored is not None:  # but for what was scored again
-            again = set().union(*(_found_in(_open_part(path)) for path in files))
+            again = set().union(*(_found_in(read_part(path)) for path in files))
             inits = _nanoseconds(stored["init_time"].values)
             kept = [stored.isel(init_time=[i for i, t in enumerate(inits) if t not in again])]
-        merged = merge_statistics(chain(kept, map(_open_part, files)))
+        merged = merge_statistics(chain(kept, map(read_part, files)))
         merged.attrs[_FINGERPRINT] = self._fingerprint
         estimator = "fair" if merged.attrs["members"] > 1 else "standard"
         write_scores(scores_from(merged, estimator=estimator), self.path)
@@ -291,30 +300,53 @@ def open_scores(path: str | os.PathLike[str]) -> xr.Dataset:
     MissingInputError
         There is no such folder.
     InputError
-        The folder does not hold scores, or those of a newer version of this package.
+        The folder does not hold scores, or those of another version of this package.
     StorageError
-        A stored value does not match its checksum.
+        Files are absent, extra, cut or altered; all are named.
     """
     path = Path(path)
     if not path.exists():
         raise MissingInputError(f"there are no scores at {path}.")
-    if not _is_scores(path):
+    if not is_scores(path):
         raise InputError(f"{path} does not hold scores.")
+    sealed = _require_sound(path, _version(path))
     try:
-        with xr.open_zarr(path, consolidated=False, chunks=None, decode_timedelta=True) as ds:
-            version = ds.attrs["format_version"]
-            if version != _VERSION:
-                raise InputError(
-                    f"{path} has scores of format version {version}, this package reads "
-                    f"{_VERSION}; "
-                    + ("install a newer one." if version > _VERSION else "evaluate again.")
-                )
+        with xr.open_zarr(path, consolidated=sealed, chunks=None, decode_timedelta=True) as ds:
             scores = _strings_as(ds.load().drop_encoding(), str)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise StorageError(f"scores could not be read from {path}: {error}.") from error
     for name in ("format", "format_version"):
         del scores.attrs[name]
     return scores
+
+
+def _version(path: Path) -> int | None:
+    """Read the version of the format, if it can be read; refuse all but the two that are known."""
+    try:
+        version = json.loads((path / "zarr.json").read_text())["attributes"]["format_version"]
+    except (KeyError, OSError, TypeError, ValueError):
+        return None
+    if version not in (2, _VERSION):
+        raise InputError(
+            f"{path / 'zarr.json'} says that the scores are of format version {version}, this "
+            f"package reads {_VERSION}; install a newer one, or evaluate again."
+        )
+    return int(version)
+
+
+def _require_sound(path: Path, version: int | None) -> bool:
+    """Compare all files with the manifest; tell whether there is one."""
+    try:
+        if version == 2 and not (path / MANIFEST).exists():
+            return False
+        files = listed(unseal((path / MANIFEST).read_text()))
+        damage = find_damage(path, files)
+        damage += [f"{name} was not there when it was written" for name in find_extra(path, files)]
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        damage = [f"{MANIFEST} ({error})"]
+    if damage:
+        raise StorageError(f"scores could not be read from {path}: {'; '.join(damage)}.")
+    return True
 
 
 def _strings_as(ds: xr.Dataset, dtype: type) -> xr.Dataset:
@@ -328,12 +360,16 @@ def _strings_as(ds: xr.Dataset, dtype: type) -> xr.Dataset:
     return ds.assign_coords(texts)
 
 
-def _is_scores(path: Path) -> bool:
-    try:
-        root = json.loads(Path(path, "zarr.json").read_text())
-    except (OSError, ValueError):
-        return False
-    return bool(root.get("attributes", {}).get("format") == _FORMAT)
+def is_scores(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a folder holds scores, also if one of its files is damaged."""
+    for name in ("zarr.json", MANIFEST):
+        try:
+            document = json.loads(Path(path, name).read_text())
+            if _FORMAT in (document.get("format"), document.get("attributes", {}).get("format")):
+                return True
+        except (AttributeError, OSError, ValueError):
+            pass
+    return False
 
 
 def _statistics_of(scores: xr.Dataset) -> xr.Dataset:
@@ -345,33 +381,6 @@ def _statistics_of(scores: xr.Dataset) -> xr.Dataset:
     ]
     attrs = {k: v for k, v in scores.attrs.items() if k not in ("inits", "period", "estimator")}
     return scores[kept].drop_attrs(deep=False).assign_attrs(attrs)
-
-
-def _write_part(part: xr.Dataset, path: Path) -> None:
-    """Write arrays with their names, dimensions and attributes; zip checks every byte by CRC."""
-    layout = {
-        "attrs": part.attrs,
-        "coords": list(map(str, part.coords)),
-        "variables": {str(name): [v.dims, v.attrs] for name, v in part.variables.items()},
-    }
-    arrays = {str(name): array.values for name, array in part.variables.items()}
-    with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, layout=np.array(json.dumps(layout)), **arrays)
-
-
-def _open_part(path: Path) -> xr.Dataset:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            layout = json.loads(str(arrays["layout"]))
-            variables = {
-                name: (dims, arrays[name], attrs)
-                for name, (dims, attrs) in layout["variables"].items()
-            }
-    except (KeyError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise StorageError(
-            f"{path} is damaged ({error}); remove it, and its forecasts are scored again."
-        ) from error
-    return xr.Dataset(variables, attrs=layout["attrs"]).set_coords(layout["coords"])
 
 
 def _fingerprint(matched: Match) -> str:

@@ -1,5 +1,6 @@
 """Lightning's training state as one safetensors file; no pickle is written or read."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from weatherdiff.staging import staged
 __all__ = ["SafeCheckpointIO"]
 
 KEY = "weatherdiff_training_state"
+SEAL = "sha256"
 
 
 class SafeCheckpointIO(CheckpointIO):
@@ -23,7 +25,8 @@ class SafeCheckpointIO(CheckpointIO):
 
     The nested training state keeps its shape: tensors are replaced by their names, tuples and
     dictionaries with other than string keys are tagged. Anything that is not a tensor, a number,
-    a string, None or a container of these is refused when saving.
+    a string, None or a container of these is refused when saving. The file carries the SHA-256 of
+    all that is in it, so that training never goes on from an altered one.
     """
 
     def save_checkpoint(
@@ -42,7 +45,8 @@ class SafeCheckpointIO(CheckpointIO):
         document = json.dumps(_encode(checkpoint, tensors))
         with staged(path, overwrite=True) as temporary:
             try:
-                save_file(tensors, temporary, metadata={KEY: document})
+                metadata = {KEY: document, SEAL: _digest(document, tensors)}
+                save_file(tensors, temporary, metadata=metadata)
             except SafetensorError as error:  # all that the system reports, a full disk too
                 raise StorageError(f"Could not write {path}: {error}.") from error
 
@@ -62,8 +66,11 @@ class SafeCheckpointIO(CheckpointIO):
             raise MissingInputError(f"There is no checkpoint at {path}.")
         try:
             with safe_open(path, framework="pt") as file:
-                document = (file.metadata() or {})[KEY]
+                metadata = file.metadata() or {}
+                document = metadata[KEY]
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if SEAL in metadata and metadata[SEAL] != _digest(document, tensors):
+                raise ValueError("its SHA-256 differs")
             return _decode(json.loads(document), tensors)
         except (SafetensorError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise InputError(
@@ -73,6 +80,14 @@ class SafeCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint; one that is gone already is fine."""
         Path(path).unlink(missing_ok=True)
+
+
+def _digest(document: str, tensors: dict[str, Tensor]) -> str:
+    total = hashlib.sha256(document.encode())
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
 
 
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:

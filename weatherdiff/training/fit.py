@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from weatherdiff.errors import InputError
 from weatherdiff.models import VideoDenoiser
 from weatherdiff.signals import noted
+from weatherdiff.staging import disk_errors, remove_leftovers
 from weatherdiff.training.checkpoint import SafeCheckpointIO
 from weatherdiff.training.datamodule import WindowDataModule
 from weatherdiff.training.ema import ExponentialMovingAverage
@@ -105,9 +106,12 @@ def fit(
     ------
     InputError
         There is no training or validation window, or the loss is not finite.
+    StorageError
+        The disk is full, or not writable; the checkpoints that were there stay.
     """
     schedule = schedule or Schedule()
     folder = Path(folder)
+    remove_leftovers(folder)  # of checkpoints, amid which a run was killed
     for name, windows in (("training", data.training), ("validation", data.validation)):
         if not len(windows):
             raise InputError(
@@ -132,6 +136,7 @@ def fit(
     stop_when_asked = _StopWhenAsked(last)
     wanted: list[callbacks.Callback] = [
         ExponentialMovingAverage(schedule.ema_decay),
+        _WriteLog(),
         best,
         latest,
         stop,
@@ -162,7 +167,7 @@ def fit(
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        with noted(stop_when_asked.ask) as stop_when_asked.received:
+        with disk_errors(folder), noted(stop_when_asked.ask) as stop_when_asked.received:
             try:
                 trainer.fit(
                     module,
@@ -205,6 +210,22 @@ class _ReportProgress(callbacks.Callback):
         known = trainer.callback_metrics
         note = ", ".join(f"{text} {float(known[k]):.3f}" for k, text in names.items() if k in known)
         self.progress(trainer.global_step, self.steps, note)
+
+
+class _WriteLog(callbacks.Callback):
+    """Write the log before each checkpoint: a run that is resumed there does not log it again.
+
+    Lightning logs a validation after the checkpoint, and writes each hundredth step.
+    """
+
+    def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
+        score = float(trainer.callback_metrics["val_crps"])
+        for log in trainer.loggers:
+            log.log_metrics({"epoch": 0, "val_crps": score}, step=trainer.global_step - 1)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, *_: Any) -> None:
+        for log in trainer.loggers:
+            log.save()
 
 
 class _EarlyStopping(callbacks.EarlyStopping):

@@ -138,7 +138,9 @@ class FlowMatchingModule(L.LightningModule):
             batch.target.cpu().numpy(),
             batch.weights.cpu().numpy(),
         )
-        self.log("val_crps", score, prog_bar=True, batch_size=len(batch.target), sync_dist=True)
+        size = len(batch.target)
+        # fit() writes it to the log, before the checkpoint
+        self.log("val_crps", score, batch_size=size, sync_dist=True, logger=False, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW; no weight decay on biases and gains."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import xarray as xr
 from weatherdiff.config import Config
 from weatherdiff.errors import ConfigError
 from weatherdiff.progress import progress_bar
+from weatherdiff.staging import locked, remove_leftovers
 from weatherdiff.workflow.fields import open_store, window_spec, windows_of
 from weatherdiff.workflow.record import digest, set_threads, timed, versions
 
@@ -40,7 +43,18 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
         There is a model already, or the store was prepared with other settings.
     InputError
         A period holds no window.
+    LockedError
+        Another process trains in the same output folder.
     """
+    with ExitStack() as stack:
+        first = not int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+        if first and config.output.exists():
+            stack.enter_context(locked(config.model_folder))
+            remove_leftovers(config.output, of=config.model_folder.name)
+        return _train(config, resume=resume, overwrite=overwrite)
+
+
+def _train(config: Config, *, resume: bool, overwrite: bool) -> Forecaster:
     from weatherdiff.forecasting.forecaster import Forecaster
     from weatherdiff.models import VideoDenoiser
     from weatherdiff.models.arithmetic import bfloat16_is_fast
@@ -167,7 +181,7 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
     )
     if result.rank == 0:  # of several processes that trained together, one writes
         forecaster.save(config.model_folder, overwrite=overwrite)
-        (folder / "last.ckpt").unlink()  # done: to train again is to begin again
+        (folder / "last.ckpt").unlink(missing_ok=True)  # done: to train again is to begin again
     return forecaster
 
 

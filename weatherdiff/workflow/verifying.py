@@ -19,7 +19,7 @@ FRAMES = 64
 
 
 def verify(folder: Path) -> str:
-    """Read every byte of forecasts, a model or a field store, and compare it with its checksum.
+    """Read every byte of forecasts, a model, scores or a field store; compare with checksums.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def verify(folder: Path) -> str:
     folder = Path(folder)
     found = list(_parts(folder))
     if not found:
-        raise MissingInputError(f"There is no forecast, model or field store at {folder}.")
+        raise MissingInputError(f"There is no forecast, model, score or field store at {folder}.")
     sound: list[str] = []
     damaged: list[str] = []
     kind_of: type[WeatherdiffError] = InputError
@@ -69,11 +69,14 @@ def _parts(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _kind(path: Path) -> str | None:
+    from weatherdiff.evaluation.storage import is_scores
     from weatherdiff.forecasting.manifest import MANIFEST
     from weatherdiff.forecasting.writer import forecast_time
 
     if not path.is_dir():
         return None
+    if is_scores(path):
+        return "scores"
     if forecast_time(path.name) is not None or (path / MANIFEST).is_file():
         return "forecast"
     if (path / "model.json").is_file() or (path / "weights.safetensors").is_file():
@@ -96,13 +99,22 @@ def _model(path: Path) -> str:
     return "model"
 
 
+def _scores(path: Path) -> str:
+    from weatherdiff.evaluation import open_scores
+
+    return f"scores of {len(open_scores(path).data_vars)} variables"
+
+
 def _store(path: Path) -> str:
+    from weatherdiff.data.inventory import require_all
     from weatherdiff.data.store import FieldStore
 
     store = FieldStore.open(path)
+    if store.metadata["version"] > 1:
+        require_all(path)
     for start in range(0, len(store.times), FRAMES):
         store.read(np.arange(start, min(start + FRAMES, len(store.times))))
     return f"field store of {len(store.times)} times"
 
 
-_VERIFY = {"forecast": _forecast, "model": _model, "store": _store}
+_VERIFY = {"forecast": _forecast, "model": _model, "scores": _scores, "store": _store}
