@@ -38,6 +38,9 @@ class Data(_Section):
     """Of xarray; chosen from the file by default."""
     fill: Literal["climatology"] | None = None
     """What missing values become; by default the frames that have them are left out."""
+    profile: Literal["lz4", "raw", "packed"] = "lz4"
+    """How the store keeps fields: ``lz4`` without loss, ``raw`` twice as large and read fastest, or
+    ``packed`` to 16 bits, half of raw, with the measured error in the manifest."""
 
 
 class Window(_Section):

@@ -28,11 +28,15 @@ class Manifest:
         Of these, how many have missing data.
     additions : tuple of dict
         One for each time that dates were added: their span, and the drift of their statistics.
+    packing : dict
+        Of a packed store: the measured error of each channel, over all frames; see
+        :func:`weatherdiff.data.rounding.summarize_errors`. Else empty.
     """
 
     frames: int
     frames_with_gaps: int
     additions: tuple[dict[str, Any], ...] = ()
+    packing: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def read(cls, store: Path) -> Manifest:
@@ -53,6 +57,8 @@ class Manifest:
     def write(self, store: Path) -> None:
         """Publish: from now on readers see this state."""
         document = dataclasses.asdict(self)
+        if not self.packing:
+            del document["packing"]
         document["checksum"] = checksum(_text(document).encode())
         put_file(store / FILE, json.dumps(document, indent=1) + "\n", durable=True)
 
