@@ -98,7 +98,7 @@ def growth_of_preparing(folder: Path) -> dict[str, float]:
 
     The longer record is of 16 links to each file of the shorter.
     """
-    shape, times = (1024, 12, 16, 32), 16
+    shape, times = (1280, 12, 24, 48), 16
     one, longer = folder / "one.zarr", folder / "sixteen.zarr"
     make_source(one, shape)
     shutil.copytree(one, longer)

@@ -152,6 +152,8 @@ class Training(_Section):
     """Scale the initial noise so that spread matches error on the validation period."""
     precision: Literal["auto", "bf16-mixed", "32-true", "16-mixed"] = "auto"
     """``auto``: bfloat16 where the device computes in it, else 32 bits."""
+    batches: Literal["fp32", "bf16"] = "fp32"
+    """What training batches are kept in on the device; half the memory, with values of 8 bits."""
     devices: int | Literal["auto"] = "auto"
     seed: int = 0
 

@@ -97,9 +97,10 @@ def _pack_row(row: Array, head: Array, code: Array, source: PackedSource) -> Non
     if not len(x):
         head[:] = 0, 0, 0
         return
-    low, span = float(x.min()), float(x.max() - x.min())
-    if not np.isfinite(span):
+    low, high = float(x.min()), float(x.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError("infinite values cannot be packed")
+    span = high - low
     steps = None
     if source is not None:
         steps = _steps_of_source(x, top, source, head)

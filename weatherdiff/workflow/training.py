@@ -41,6 +41,8 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
     InputError
         A period holds no window.
     """
+    import torch
+
     from weatherdiff.forecasting.forecaster import Forecaster
     from weatherdiff.models import VideoDenoiser
     from weatherdiff.models.arithmetic import bfloat16_is_fast
@@ -107,6 +109,7 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
         seed=options.seed,
         validation_every=max(1, -(-len(validation) // options.validation_windows)),
         order=options.order,
+        dtype=torch.bfloat16 if options.batches == "bf16" else None,
     )
     # A store that was prepared again may hold other data: a run on it starts anew.
     settings = training_settings(config)
