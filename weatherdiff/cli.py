@@ -34,6 +34,8 @@ VERIFY = "read every byte of forecasts, models and field stores; name what is no
 
 COMPARE = "compare two stores of scores, or one with its references; print a scorecard"
 
+DATA = "bench: how fast a prepared store is loaded, beside a memory map and plain xarray"
+
 EPILOG = """exit codes: 0 done or nothing to do, 65 bad input, 66 input missing (retry later), 70 a
 bug of ours, 74 I/O or disk full, 75 locked (retry), 78 configuration or usage, 130/143 signals"""
 
@@ -93,6 +95,11 @@ def _parser() -> argparse.ArgumentParser:
             _add_batch_options(sub, verb)
     sub = verbs.add_parser("verify", help=VERIFY, description=VERIFY)
     sub.add_argument("folder", help="a forecast, a folder of them, a model, or an output folder")
+    sub = verbs.add_parser("data", help=DATA, description=DATA)
+    sub.add_argument("task", choices=["bench"])
+    sub.add_argument("store", help="a field store, or the YAML file of a run that has one")
+    sub.add_argument("--seconds", type=float, default=15, help="default: %(default)s")
+    sub.add_argument("--json", metavar="FILE", help="where to write the figures")
     sub = verbs.add_parser("compare", help=COMPARE, description=COMPARE)
     sub.add_argument("first", help="scores.zarr of one model")
     sub.add_argument("second", help="scores.zarr of another, or a reference, such as persistence")
@@ -176,6 +183,11 @@ def _call(options: argparse.Namespace) -> None:
 
     if options.verb == "verify":
         print(workflow.verify(Path(options.folder)))
+        return
+    if options.verb == "data":
+        print(
+            workflow.bench_loading(options.store, seconds=options.seconds, json_file=options.json)
+        )
         return
     overrides = list(options.set)
     if options.verb == "forecast":

@@ -2,11 +2,15 @@
 
 Everything is relative to copying the same windows, in batches of 8, from a memory map of raw
 float32 in the page cache (``memmap + copy``, one thread). Runs take turns; figures are medians of
-wall time, with the ratio of processor time beside each (``*_cpu``). A peer that is not installed,
-or fails, gives null: never a pass. The fields look like GRIB: smooth, and of 16 significant bits.
+the ratios of wall time within a turn, with the ratio of processor time beside each (``*_cpu``). A
+peer that is not installed, or fails, gives null: never a pass. The fields look like GRIB: smooth,
+and of 16 significant bits.
 
-Ours reads what :func:`weatherdiff.prepare` writes (LZ4 with shuffle and a CRC, one time a chunk,
-shards of 64), in two threads; ``raw`` is the same without LZ4, and ``unprepared`` one file a chunk.
+Ours reads what :func:`weatherdiff.prepare` writes in its three profiles (one time a chunk, a CRC
+each, shards of 64), in two threads, as it is: checksums are verified, and packed values are
+unpacked; ``unprepared`` is one file a chunk. ``over_best_peer`` is the smallest of ours over the
+fastest peer on the same layout; packed, which no peer reads, over the fastest on any; preparing,
+over the fastest that writes the same array.
 
     python scripts/benchmarks/loader.py [--quick] --json results.json
 """
@@ -34,11 +38,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from loader_peers import PEERS, SLOW, tensorstore_gather, versions
+from loader_prepare import growth_of_preparing, preparing, statistics_speed
 from loader_stores import SHARD, forget, make_stores
 
+from weatherdiff.data.loader import WindowDataset
 from weatherdiff.data.order import ExactOrder, Order, PoolOrder
 from weatherdiff.data.reader import BlockReader
+from weatherdiff.data.store import FieldStore
 from weatherdiff.data.stream import WindowStream
+from weatherdiff.data.windows import Period, WindowSpec, find_windows
 
 Int = npt.NDArray[np.int64]
 Float = npt.NDArray[np.float32]
@@ -62,12 +70,17 @@ BOUNDS = {
     "over_best_peer": (">", 1),
     "memory_growth_16x": ("<=", 1.1),
 }
+#: Our rows of warm reading, and the layout on which peers are compared.
+ROWS = {
+    "pool_lz4": "lz4",
+    "pool_packed": "any",
+    "exact_raw": "raw",
+    "exact_packed": "any",
+    "exact_lz4": "lz4",
+    "unprepared": "unprepared",
+}
+PREPARE_PEERS = ("prepare_xarray_MBps", "prepare_tensorstore_MBps")
 WHY_NULL = {
-    "pool_packed": "there is no packed profile",
-    "exact_packed": "there is no packed profile",
-    "prepare_MBps": "not measured here",
-    "prepare_rss_GB": "not measured here",
-    "statistics_MBps": "not measured here",
     "over_best_peer": "a peer is absent or failed",
     "anemoi_lz4": "anemoi-datasets needs zarr 2, so an environment of its own",
 }
@@ -90,13 +103,23 @@ def main() -> None:
         make_stores(folder / "small", SMALL)
         results |= warm(folder / "small", quick=options.quick)
         results |= cold(folder / "small", windows=80 if options.quick else 200)
-        results |= stalls(folder / "small", steps=100 if options.quick else 400)
+        shape, turns = ((384, *SMALL[1:]), 2) if options.quick else (SMALL, 3)
+        prepared = preparing(folder, shape=shape, turns=turns)
+        WHY_NULL.update(prepared.pop("why"))
+        results |= prepared
+        results |= stalls(folder / "prepared.zarr", steps=100 if options.quick else 400)
+        results |= statistics_speed(SMALL)
         results |= memory_growth(folder / "small")
+        results |= growth_of_preparing(folder)
+        results["memory_growth_16x"] = max(
+            results["load_memory_growth_16x"], results["prepare_memory_growth_16x"]
+        )
         results |= mixing()
         if not options.quick:
             make_stores(folder / "large", LARGE)
             large = warm(folder / "large", quick=False)
             results |= {f"{key}_large": value for key, value in large.items()}
+        results |= against_peers(results)
     results["anemoi_lz4"] = None
     results["why_null"] = {k: why for k, why in WHY_NULL.items() if results.get(k) is None}
     results["versions"] = versions()
@@ -149,7 +172,9 @@ def warm(folder: Path, *, quick: bool) -> dict[str, Any]:
     several, few = max(1, many // 4), max(1, many // (50 if quick else 25))
     ours = {
         "pool_lz4": (folder / "lz4", pool, many),
+        "pool_packed": (folder / "packed", pool, many),
         "exact_lz4": (folder / "lz4", exact, several),
+        "exact_packed": (folder / "packed", exact, several),
         "exact_raw": (folder / "raw", exact, several),
         "unprepared": (folder / "unprepared", exact, several),
     }
@@ -162,7 +187,7 @@ def warm(folder: Path, *, quick: bool) -> dict[str, Any]:
         if name in ours:
             steps = ours[name][2]
             # another part of the epoch each time; whole epochs of a pool, its first fill included
-            start = 0 if name == "pool_lz4" else int(rng.integers(1000))
+            start = 0 if name.startswith("pool") else int(rng.integers(1000))
             return steps, streams[name].steps(start, start + steps)
         steps = few if name in SLOW else several
         batches = PEERS[name][1](folder, rng.integers(count, size=steps * BATCH), FRAMES)
@@ -172,43 +197,50 @@ def warm(folder: Path, *, quick: bool) -> dict[str, Any]:
         return steps, batches
 
     present = [name for name, (_, peer) in PEERS.items() if peer is not None]
-    spent: dict[str, list[tuple[float, float]]] = {}
+    spent: list[dict[str, tuple[float, float]]] = []
     for turn in range(4 if quick else 8):
+        spent.append({})
         for name in ["memmap", *ours, *present]:
-            if name in present and turn > 2 and (quick or "workers" in name):
+            if "workers" in name and turn not in (1, 2):  # seconds each
                 continue
             try:
-                seconds = timed(*run(name))
+                spent[-1][name] = timed(*run(name))
             except Exception as error:
                 if name not in present:
                     raise
                 WHY_NULL[name] = repr(error)
                 present.remove(name)
-                spent.pop(name, None)
-                continue
-            if turn:  # the first fills the page cache
-                spent.setdefault(name, []).append(seconds)
-    wall, processor = (
-        {name: statistics.median(turn[kind] for turn in turns) for name, turns in spent.items()}
-        for kind in (0, 1)
-    )
+    spent = spent[1:]  # the first fills the page cache
     results: dict[str, Any] = {
-        "memmap_MBps": BATCH * FRAMES * 4e-6 * np.prod(shape[1:]) / wall["memmap"]
-    }
+        "memmap_MBps": BATCH * FRAMES * 4e-6 * np.prod(shape[1:])
+        / statistics.median(turn["memmap"][0] for turn in spent)
+    }  # fmt: skip
     for name in [*ours, *PEERS]:
-        results[name] = wall["memmap"] / wall[name] if name in wall else None
-        # processor time of worker processes is not ours to see
-        seen = name in wall and "workers" not in name
-        results[f"{name}_cpu"] = processor["memmap"] / processor[name] if seen else None
-    if all(results[name] for name in PEERS):  # else the best may be absent
-        rates = {
-            layout: max(results[name] for name, (array, _) in PEERS.items() if array == layout)
-            for layout in ("lz4", "raw")
-        }
-        results["over_best_peer"] = min(
-            results[name] / rates["raw" if name == "exact_raw" else "lz4"] for name in ours
-        )
+        for key, kind in ((name, 0), (f"{name}_cpu", 1)):
+            ratios = [t["memmap"][kind] / t[name][kind] for t in spent if name in t]
+            # processor time of worker processes is not ours to see
+            seen = (name in ours or name in present) and not (kind and "workers" in name)
+            results[key] = statistics.median(ratios) if seen else None
     return results
+
+
+def against_peers(results: dict[str, Any]) -> dict[str, float | None]:
+    """Ours over the fastest peer, row by row, and the smallest of all."""
+    rows: dict[str, float] = {}
+    if any(results[name] is None for name in (*PEERS, *PREPARE_PEERS)):
+        return {"over_best_peer": None}  # the best may be absent
+    for size in ("", "_large"):
+        for name, layout in ROWS.items():
+            if name + size in results:
+                rates = [
+                    results[peer + size]
+                    for peer, (array, _) in PEERS.items()
+                    if layout in (array, "any")
+                ]
+                rows[f"over_best_peer_{name}{size}"] = results[name + size] / max(rates)
+    best = max(results[name] for name in PREPARE_PEERS)
+    rows["over_best_peer_prepare"] = results["prepare_MBps"] / best
+    return rows | {"over_best_peer": min(rows.values())}
 
 
 def timed(steps: int, batches: Iterator[Float]) -> tuple[float, float]:
@@ -262,23 +294,33 @@ def cold(folder: Path, *, windows: int) -> dict[str, float]:
     }
 
 
-def stalls(folder: Path, *, steps: int) -> dict[str, float]:
-    """Share of the time for which a device that takes 20 ms a step waits for its batch."""
-    shape = BlockReader(folder / "lz4").shape
+def stalls(path: Path, *, steps: int) -> dict[str, float]:
+    """Share of the time for which a device that takes 20 ms a step waits for its batch.
+
+    Batches are those of training: normalised, with forcings and weights, from a prepared store that
+    is not kept in memory.
+    """
+    store = FieldStore.open(path)
+    spec = WindowSpec(history=1, frames=FRAMES - 1, step=6 * 3600)
+    period = Period(int(store.times[0]), int(store.times[-1]))
+    found = find_windows(store.times, store.valid, spec, period)
+    data = WindowDataset(store, found, spec, ("toa_solar_radiation",), cache_bytes=0)
+    size = store.nbytes // store.shape[0]
+    pool = PoolOrder.sized(found.indices, BATCH, 0, frame_bytes=size, pool_bytes=2**31)
     results = {}
-    orders = {"": pool_order(shape), "_exact": ExactOrder(len(windows(shape[0])), BATCH, 0)}
-    for name, order in orders.items():
-        batches = stream(folder / "lz4", order).steps(0, steps + 1)
+    for name, order in {"": pool, "_exact": ExactOrder(len(found), BATCH, 0)}.items():
+        batches = data.stream(order, threads=THREADS).steps(0, steps + 1)
         start = time.perf_counter()
         next(batches)
         results[f"first_batch{name}_seconds"] = time.perf_counter() - start
-        waited, start = 0.0, time.perf_counter()
+        waited, start, cpu = 0.0, time.perf_counter(), time.process_time()
         for _ in range(steps):
             time.sleep(STEP_SECONDS)
             asked = time.perf_counter()
             next(batches)
             waited += time.perf_counter() - asked
         results[f"stall_percent{name}"] = 100 * waited / (time.perf_counter() - start)
+        results[f"batch{name}_cpu_ms"] = 1e3 * (time.process_time() - cpu) / steps
         batches.close()
     return results
 
@@ -306,7 +348,7 @@ def memory_growth(folder: Path) -> dict[str, float]:
         )
         for path in (source, longer)
     ]
-    return {"memory_growth_16x": peaks[1] / peaks[0], "memory_1x_MB": peaks[0] / 1e3}
+    return {"load_memory_growth_16x": peaks[1] / peaks[0], "memory_1x_MB": peaks[0] / 1e3}
 
 
 def resident(array: Path) -> int:

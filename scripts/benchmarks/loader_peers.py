@@ -110,14 +110,26 @@ PEERS: dict[str, tuple[str, Peer | None]] = {
     "xbatcher_lz4": ("lz4", _present("xbatcher", xbatcher_generator, "lz4")),
     "tensorstore_lz4": ("lz4", _present("tensorstore", tensorstore_gather, "lz4")),
     "tensorstore_raw": ("raw", _present("tensorstore", tensorstore_gather, "raw")),
+    "zarr_unprepared": ("unprepared", _present("zarr", zarr_python, "unprepared")),
+    "tensorstore_unprepared": (
+        "unprepared",
+        _present("tensorstore", tensorstore_gather, "unprepared"),
+    ),
     "torch_workers_lz4": ("lz4", _present("torch", torch_workers, "lz4")),
 }
 
 #: Peers that are given few batches: they need many seconds for more.
-SLOW = ("xbatcher_lz4", "xarray_lz4", "zarr_lz4", "zarr_raw")
+SLOW = ("xbatcher_lz4", "xarray_lz4", "zarr_lz4", "zarr_raw", "zarr_unprepared")
 
 
 def versions() -> dict[str, str | None]:
     """Of the peers and of what we stand on; None is not installed."""
-    names = ("numpy", "numcodecs", "zarr", "xarray", "xbatcher", "tensorstore", "torch")
-    return {name: metadata.version(name) if util.find_spec(name) else None for name in names}
+    names = ("numpy", "numcodecs", "numba", "zarr", "xarray", "dask", "xbatcher", "tensorstore",
+             "torch", "anemoi.datasets")  # fmt: skip
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name.replace(".", "-"))
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found

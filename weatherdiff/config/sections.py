@@ -38,6 +38,9 @@ class Data(_Section):
     """Of xarray; chosen from the file by default."""
     fill: Literal["climatology"] | None = None
     """What missing values become; by default the frames that have them are left out."""
+    profile: Literal["lz4", "raw", "packed"] = "lz4"
+    """How the store keeps fields: ``lz4`` without loss, ``raw`` twice as large and read fastest, or
+    ``packed`` to 16 bits, half of raw, with the measured error in the manifest."""
 
 
 class Window(_Section):
@@ -149,6 +152,8 @@ class Training(_Section):
     """Scale the initial noise so that spread matches error on the validation period."""
     precision: Literal["auto", "bf16-mixed", "32-true", "16-mixed"] = "auto"
     """``auto``: bfloat16 where the device computes in it, else 32 bits."""
+    batches: Literal["fp32", "bf16"] = "fp32"
+    """What training batches are kept in on the device; half the memory, with values of 8 bits."""
     devices: int | Literal["auto"] = "auto"
     seed: int = 0
 

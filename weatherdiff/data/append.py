@@ -22,11 +22,13 @@ from weatherdiff.data.channels import Channels
 from weatherdiff.data.create import lengthen
 from weatherdiff.data.engine import Scheduler, run_tasks
 from weatherdiff.data.manifest import Manifest
+from weatherdiff.data.moments import Moments
 from weatherdiff.data.plan import analysis_times
 from weatherdiff.data.prepare import counted, require_bounds
+from weatherdiff.data.rounding import merge_errors, summarize_errors
 from weatherdiff.data.source import Source, fingerprint
 from weatherdiff.data.store import FieldStore
-from weatherdiff.data.tasks import FIELDS, Job
+from weatherdiff.data.tasks import FIELDS, FRAMES, Job
 from weatherdiff.data.windows import Int, to_datetime
 from weatherdiff.data.working import clean, store_lock
 from weatherdiff.errors import GridMismatchError, InputError, StorageError
@@ -127,6 +129,7 @@ def append(
             reaching=None,
             frames_with_gaps=store.metadata["frames_with_gaps"] + int((~found.whole).sum()),
             additions=(*store.metadata["additions"], addition),
+            packing=_packing(store, job, rows),
         ).write(path)
     return FieldStore.open(path)
 
@@ -176,7 +179,20 @@ def _job(store: FieldStore, part: xr.Dataset, times: Int, source: str) -> Job:
         shard=int(group[FIELDS].shards[0]),  # type: ignore[union-attr, index]
         leads=np.asarray(group["moments/lead"][...]),  # type: ignore[index]
         key=hashlib.sha256(key.encode()).hexdigest()[:16],
+        profile=store.profile,
     )
+
+
+def _packing(store: FieldStore, job: Job, rows: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """Merge the errors of packing of the old frames and the new, if the store is packed."""
+    if job.profile.lossless:
+        return {}
+    before = store.metadata["packing"]
+    group = zarr.open_group(store.path, mode="r", use_consolidated=False)
+    known = np.asarray(group[FRAMES][: job.kept])  # type: ignore[index]
+    labels, units = store.channels.labels, store.channels.units
+    table = merge_errors([np.array([before[label]["table"] for label in labels]), job.errors()])
+    return summarize_errors(table, labels, units, Moments.merge(np.concatenate([known, rows])).std)
 
 
 @dataclass

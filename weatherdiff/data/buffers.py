@@ -21,11 +21,9 @@ class Buffers:
     Parameters
     ----------
     shape : tuple of int
-
-    Notes
-    -----
-    The memory is pageable: a device copies from it before the call returns. Pinned memory is copied
-    from later, when it may have been given to the next batch.
+    pinned : bool
+        Page-locked, which CUDA copies from faster and while the program goes on; so an array must
+        be held until it is copied, as :class:`weatherdiff.data.device.Transfer` does. Needs CUDA.
 
     Examples
     --------
@@ -43,8 +41,8 @@ class Buffers:
     2
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
+    def __init__(self, shape: tuple[int, ...], *, pinned: bool = False) -> None:
+        self.shape, self.pinned = shape, pinned
         self._free: deque[npt.NDArray[np.float32]] = deque()
 
     @property
@@ -57,9 +55,16 @@ class Buffers:
         try:
             base = self._free.pop()
         except IndexError:
-            base = np.empty(self.shape, np.float32)
+            base = self._new()
         # The view lives as long as anything made of it; numpy would let views of views forget it,
         # were its base not of another type.
         view = np.asarray(base.data)
         weakref.finalize(view, self._free.append, base).atexit = False
         return view
+
+    def _new(self) -> npt.NDArray[np.float32]:
+        if not self.pinned:
+            return np.empty(self.shape, np.float32)
+        import torch
+
+        return torch.empty(self.shape, dtype=torch.float32, pin_memory=True).numpy()

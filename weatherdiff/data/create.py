@@ -14,8 +14,9 @@ import zarr
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.moments import STATISTICS
 from weatherdiff.data.normalization import Normalizer
+from weatherdiff.data.profiles import LZ4, Profile
 from weatherdiff.data.shards import chunk_file, encode, put_file
-from weatherdiff.data.store import CODECS, FORMAT, FORMAT_VERSION, LOST
+from weatherdiff.data.store import FORMAT, FORMAT_VERSION, LOST
 from weatherdiff.data.tasks import CHANGES, FIELDS, FRAMES, SEEN
 from weatherdiff.data.windows import Int
 from weatherdiff.grid import Grid
@@ -27,7 +28,14 @@ TIMES_PER_CHUNK = 2**16
 
 
 def create_store(
-    path: Path, *, channels: Channels, grid: Grid, times: Int, shard: int, leads: Int
+    path: Path,
+    *,
+    channels: Channels,
+    grid: Grid,
+    times: Int,
+    shard: int,
+    leads: Int,
+    profile: Profile | None = None,
 ) -> None:
     """Create a store with its coordinates, and the empty arrays that the tasks will fill."""
     group = zarr.create_group(path, zarr_format=3, overwrite=False)
@@ -50,7 +58,7 @@ def create_store(
         shards=(shard, *frame),
         dtype=np.float32,
         fill_value=LOST,
-        compressors=CODECS,
+        **(profile or Profile()).codecs(),
         dimension_names=("time", "channel", "latitude", "longitude"),
     )
     moments = group.create_group("moments")
@@ -81,7 +89,7 @@ def create_store(
             chunks=(one, *sizes[1:]),
             dtype=dtype,
             fill_value=np.nan if dtype == "f8" else False,
-            compressors=CODECS,
+            compressors=LZ4,
             dimension_names=dimensions,
         )
 
@@ -101,7 +109,7 @@ def put(
         dtype=values.dtype,
         dimension_names=dimensions,
         chunks=(TIMES_PER_CHUNK,) if grows else values.shape,
-        compressors=CODECS,
+        compressors=LZ4,
         config={"write_empty_chunks": True},
     )
     array[...] = np.ascontiguousarray(values)

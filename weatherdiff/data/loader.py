@@ -107,7 +107,9 @@ class WindowDataset(Dataset[Batch]):
             parts.append(states.reshape(*wanted.shape, *states.shape[1:]))
         return self._finish(np.asarray(rows), (parts[0], parts[1]))
 
-    def stream(self, order: Order, *, threads: int = 2) -> WindowStream[Batch]:
+    def stream(
+        self, order: Order, *, threads: int = 2, pinned: bool = False
+    ) -> WindowStream[Batch]:
         """Give batches in an order, made ahead by threads.
 
         Parameters
@@ -116,6 +118,8 @@ class WindowDataset(Dataset[Batch]):
             Of as many windows as there are here.
         threads : int
             0 makes each batch when it is asked for.
+        pinned : bool
+            History and target in page-locked memory, for CUDA.
         """
         return WindowStream(
             self._reader,
@@ -125,6 +129,7 @@ class WindowDataset(Dataset[Batch]):
             self._finish,
             parts=(self.spec.history, self.spec.frames),
             threads=threads,
+            pinned=pinned,
         )
 
     def _finish(self, rows: Int, parts: tuple[Float, ...]) -> Batch:

@@ -46,6 +46,9 @@ class Manifest:
         the second version.
     shard : int
         Frames of one file, where ``files`` is not empty.
+    packing : dict
+        Of a packed store: the measured error of each channel, over all frames; see
+        :func:`weatherdiff.data.rounding.summarize_errors`. Else empty.
     """
 
     frames: int
@@ -54,6 +57,7 @@ class Manifest:
     reaching: int | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     shard: int = 0
+    packing: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, store: Path) -> Manifest:
@@ -85,7 +89,7 @@ class Manifest:
     def write(self, store: Path) -> None:
         """Publish: from now on readers see this state."""
         document = dataclasses.asdict(self)
-        for name in ("reaching", "files", "shard"):
+        for name in ("packing", "reaching", "files", "shard"):
             if not document[name]:
                 del document[name]
         document["checksum"] = checksum(_text(document).encode())

@@ -21,6 +21,7 @@ import xarray as xr
 from weatherdiff.data.analysis import DIMENSION_ORDER, chunk, settle, stored_times
 from weatherdiff.data.combine import combine, order_times
 from weatherdiff.data.formats import find_paths, open_all, reading
+from weatherdiff.data.packing import packing_of
 from weatherdiff.data.source import SOURCES, files_of
 from weatherdiff.errors import ConfigError, InputError, WeatherdiffError
 from weatherdiff.layout import LAYOUT, Layout, canonical_layout
@@ -151,7 +152,8 @@ def open_fields(
     # for prepare: what the data were read from, and in which pieces they can be read at once
     files = files_of([source for source, _ in parts if not isinstance(paths, xr.Dataset)])
     whole = len(raw) == 1 and len(lengths) == 1  # else the pieces begin anywhere
-    ds.encoding[SOURCES] = {"files": files, "chunk": lengths.pop() if whole else 1}
+    chunk_times = lengths.pop() if whole else 1
+    ds.encoding[SOURCES] = {"files": files, "chunk": chunk_times, "packed": packing_of(raw)}
     return ds
 
 

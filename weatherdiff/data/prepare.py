@@ -24,7 +24,9 @@ from weatherdiff.data.manifest import Manifest, checksums
 from weatherdiff.data.moments import Moments
 from weatherdiff.data.normalization import fit_normalizer
 from weatherdiff.data.plan import BLOCK_BYTES, Plan, analysis_times, require_step
-from weatherdiff.data.source import Source
+from weatherdiff.data.profiles import Profile, ProfileName
+from weatherdiff.data.rounding import summarize_errors
+from weatherdiff.data.source import SOURCES, Source
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.tasks import FRAMES, SEEN, Job
 from weatherdiff.data.transforms import BoundedTransform
@@ -60,6 +62,8 @@ class Settings(TypedDict, total=False):
         frame out. They never count in the loss.
     held_out : sequence of (start, stop), optional
         Periods of validation and test, which statistics must not touch.
+    profile : {"lz4", "raw", "packed"}, optional
+        How the fields are kept: see :class:`weatherdiff.data.profiles.Profile`.
     """
 
     training_period: Required[tuple[str, str]]
@@ -67,6 +71,7 @@ class Settings(TypedDict, total=False):
     frames: Required[int]
     fill: Fill | None
     held_out: Sequence[tuple[str, str]]
+    profile: ProfileName
 
 
 def make_plan(ds: xr.Dataset, **settings: Unpack[Settings]) -> Plan:
@@ -95,6 +100,9 @@ def make_plan(ds: xr.Dataset, **settings: Unpack[Settings]) -> Plan:
         "frames": spec.frames,
         "fill": settings.get("fill"),
     }
+    profile = _profile(ds, settings).name
+    if profile != "lz4":
+        known["profile"] = profile
     plan = Plan.of(ds, known, block_bytes=BLOCK_BYTES)
     require_step(plan, spec.step)
     return plan
@@ -135,8 +143,8 @@ def prepare(
     progress : callable, optional
         Called with (frames written, frames in all).
     **settings
-        ``training_period``, ``step`` and ``frames``; perhaps ``fill`` and ``held_out``: see
-        :class:`Settings`.
+        ``training_period``, ``step`` and ``frames``; perhaps ``fill``, ``held_out`` and
+        ``profile``: see :class:`Settings`.
 
     Returns
     -------
@@ -172,6 +180,7 @@ def prepare(
     channels, times, grid = Channels.from_dataset(ds), analysis_times(ds), Grid.from_dataset(ds)
     spec, period = _spec(settings), Period.parse(*settings["training_period"])
     fill = settings.get("fill")
+    profile = _profile(ds, settings)
     names, static = _static(ds)
 
     with working_folder(path, plan, overwrite=overwrite) as folder:
@@ -179,9 +188,11 @@ def prepare(
         if not (folder / SEEN / "zarr.json").exists():  # which is created last
             empty(folder)
             create_store(
-                folder, channels=channels, grid=grid, times=times, shard=plan.shard, leads=leads
-            )
-        job = Job(Source(ds, channels), folder, times, 0, plan.shard, leads, plan.digest)
+                folder, channels=channels, grid=grid, times=times, shard=plan.shard, leads=leads,
+                profile=profile,
+            )  # fmt: skip
+        source = Source(ds, channels)
+        job = Job(source, folder, times, 0, plan.shard, leads, plan.digest, profile)
         run_tasks(
             job, "write_fields", job.indices, scheduler=scheduler, done=counted(job, progress)
         )
@@ -215,15 +226,21 @@ def prepare(
                 "channels": channels.to_dict(),
                 "static": names,
                 "fill": fill,
+                "profile": {"name": profile.name, "sources": profile.sources},
                 "plan": plan.to_dict(),
                 "source": {k: _plain(v) for k, v in ds.attrs.items()},
                 "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             },
         )
+        packing = {}
+        if not profile.lossless:
+            std = Moments.merge(frames).std
+            packing = summarize_errors(job.errors(), channels.labels, channels.units, std)
         clean(folder)
         Manifest(
             frames=len(times),
             frames_with_gaps=int((~whole).sum()),
+            packing=packing,
             files=checksums(folder),
             shard=plan.shard,
         ).write(folder)
@@ -250,6 +267,11 @@ def parse_step(step: str) -> int:
     if delta is pd.NaT or delta <= pd.Timedelta(0) or delta % pd.Timedelta("1s"):
         raise ConfigError(f'Not a time step: {step!r}; write for example "3h", "30min" or "1D".')
     return int(delta.total_seconds())
+
+
+def _profile(ds: xr.Dataset, settings: Settings) -> Profile:
+    variables = Channels.from_dataset(ds).variables
+    return Profile.of(settings.get("profile", "lz4"), ds.encoding.get(SOURCES, {}), variables)
 
 
 def _spec(settings: Settings) -> WindowSpec:

@@ -22,6 +22,7 @@ import numcodecs.zstd
 import numpy as np
 import numpy.typing as npt
 
+from weatherdiff.data.packing import unpack
 from weatherdiff.data.stored_array import StoredArray, UnknownLayoutError
 from weatherdiff.errors import StorageError
 
@@ -303,6 +304,8 @@ class BlockReader:
             try:
                 if array.compressor == "blosc":
                     _decompress_blosc(chunk, row)
+                elif array.compressor == "packed":
+                    unpack(chunk, row.view(np.float32).reshape(array.shape[1], -1))
                 else:
                     numcodecs.zstd.decompress(chunk, row)
             except (RuntimeError, ValueError) as error:
@@ -315,7 +318,7 @@ class BlockReader:
         tail = np.empty(4 if self.array.checksum else 0, np.uint8)
         if size != len(row) + len(tail):
             raise self._damaged(frame, number, f"it has {size} bytes for {len(row)}")
-        if not _fill(file, row, offset) or not _fill(file, tail, offset + len(row)):
+        if not _fill(file, offset, row, tail):
             raise self._damaged(frame, number, "the file is cut")
         if len(tail) and google_crc32c.value(row) != int.from_bytes(tail.tobytes(), "little"):
             raise self._damaged(frame, number, "its checksum does not match")
@@ -326,7 +329,7 @@ class BlockReader:
         if memory is None or len(memory) < size:
             memory = self._scratch.memory = np.empty(max(size, SPAN), np.uint8)
         fetched = memory[:size]
-        if not _fill(file, fetched, offset):
+        if not _fill(file, offset, fetched):
             raise self._damaged(frame, number, "the file is cut")
         return fetched
 
@@ -336,14 +339,18 @@ class BlockReader:
         )
 
 
-def _fill(file: int, memory: Bytes, offset: int) -> bool:
-    """Read until memory is full (the system gives at most 2 GB at once); False at the end."""
-    view, done = memory.data, 0
-    while done < len(view):
-        count = os.preadv(file, [view[done:]], offset + done)
+def _fill(file: int, offset: int, *memory: Bytes) -> bool:
+    """Read until all memory is full (the system gives at most 2 GB at once); False at the end."""
+    views = [part.data for part in memory if len(part)]
+    while views:
+        count = os.preadv(file, views, offset)
         if not count:
             return False
-        done += count
+        offset += count
+        while views and count >= len(views[0]):
+            count -= len(views.pop(0))
+        if count:
+            views[0] = views[0][count:]
     return True
 
 

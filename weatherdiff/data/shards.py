@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +34,9 @@ __all__ = [
     "pack_shard",
     "put_file",
     "read_shard",
+    "seal",
     "unpack_shard",
+    "unseal",
 ]
 
 CODEC, LEVEL = b"lz4", 5
@@ -58,8 +60,7 @@ def encode(values: Array) -> bytes:
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(encode, values).result()
     values = np.ascontiguousarray(values)
-    packed = bytes(numcodecs.blosc.compress(values, CODEC, LEVEL, numcodecs.blosc.SHUFFLE))
-    return packed + _crc(packed)
+    return seal(bytes(numcodecs.blosc.compress(values, CODEC, LEVEL, numcodecs.blosc.SHUFFLE)))
 
 
 def decode(chunk: bytes, out: Array, path: Path) -> Array:
@@ -70,9 +71,19 @@ def decode(chunk: bytes, out: Array, path: Path) -> Array:
     StorageError
         The checksum does not match.
     """
-    _verify(chunk, path)
-    numcodecs.blosc.decompress(memoryview(chunk)[:-CRC_BYTES], out)
+    numcodecs.blosc.decompress(unseal(chunk, path), out)
     return out
+
+
+def seal(content: bytes) -> bytes:
+    """Append the CRC32C."""
+    return content + _crc(content)
+
+
+def unseal(chunk: bytes, path: Path) -> memoryview:
+    """Undo :func:`seal`, without a copy; a :class:`StorageError` if the checksum does not match."""
+    _verify(chunk, path)
+    return memoryview(chunk)[:-CRC_BYTES]
 
 
 def _verify(chunk: bytes, path: Path) -> None:
@@ -117,7 +128,11 @@ def unpack_shard(path: Path, places: int) -> list[bytes]:
 
 
 def read_shard(
-    path: Path, places: int, slots: npt.NDArray[np.integer], frame: tuple[int, ...]
+    path: Path,
+    places: int,
+    slots: npt.NDArray[np.integer],
+    frame: tuple[int, ...],
+    decode: Callable[[bytes, Array, Path], Array] = decode,
 ) -> Array:
     """Read some frames of a shard.
 
@@ -130,6 +145,8 @@ def read_shard(
         Places within the shard, ascending.
     frame : tuple of int
         Shape of one.
+    decode : callable
+        ``decode(chunk, out, path)``; by default that of this module.
 
     Returns
     -------

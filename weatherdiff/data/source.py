@@ -67,16 +67,27 @@ class Source:
         """
         out: npt.NDArray[np.float32] | None = None
         for where, part in self._variables():
-            lazy = part.stack(self.ds.isel(time=slice(start, stop)))
+            # The bare variable: to slice a data set, its indices and each lazy step after that
+            # costs more than to copy a small frame.
+            lazy = self.ds.variables[part.variables[0]].isel(time=slice(start, stop))
             with translated("the source data"):
                 # Explicitly: a setting of dask's would be one for all threads. HDF5 likes no more.
-                values = lazy.compute(scheduler="synchronous").to_numpy()
+                values = self._laid(lazy.compute(scheduler="synchronous"), part)
             if out is None:
                 shape = (values.shape[0], len(self.channels), *values.shape[2:])
                 out = np.empty(shape, np.float32)
             out[:, where] = values
         assert out is not None  # noqa: S101  (for the type checker: there is a channel)
         return out
+
+    def _laid(self, variable: xr.Variable, part: Channels) -> npt.NDArray[Any]:
+        """Give the values as (time, channel, latitude, longitude)."""
+        if part.levels[0] is None:
+            return variable.transpose("time", "latitude", "longitude").to_numpy()[:, None]
+        values = variable.transpose("time", "level", "latitude", "longitude").to_numpy()
+        known = self.ds["level"].values.tolist()
+        places = [known.index(level) for level in part.levels]
+        return values if places == list(range(len(known))) else values[:, places]
 
     def _variables(self) -> Iterator[tuple[slice, Channels]]:
         """Channels of one variable, which are stored together, and where they are."""

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
-from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.inventory import require_sound
 from weatherdiff.data.manifest import Manifest
 from weatherdiff.data.normalization import Normalizer
+from weatherdiff.data.profiles import LZ4, Profile
 from weatherdiff.data.reader import BlockReader, FunctionReader, Reader
 from weatherdiff.data.stored_array import UnknownLayoutError
 from weatherdiff.data.windows import Int, to_datetime
@@ -36,7 +36,7 @@ ADVICE = "The store is damaged; prepare it again."
 # The checksum finds flipped bits. A chunk that is lost reads as the fill value without an error, so
 # that is one which fields never have (prepare refuses it).
 LOST = np.float32(np.inf)
-CODECS = [BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle), Crc32cCodec()]
+CODECS = LZ4
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class FieldStore:
     """Prepared fields: one array (time, channel, latitude, longitude) and its statistics.
 
     On disk it is a Zarr v3 group that xarray opens: ``fields`` (float32, physical units, one time
-    a chunk, many times a shard, LZ4 with a CRC), ``valid`` (time,), ``mask`` (channel, latitude,
+    a chunk, many times a shard, kept as its :class:`~weatherdiff.data.profiles.Profile` says, LZ4
+    with a CRC by default), ``valid`` (time,), ``mask`` (channel, latitude,
     longitude), ``static``, and groups ``statistics`` and ``moments``. It is written by
     :func:`weatherdiff.prepare`, and grows only by :func:`weatherdiff.data.append.append`. An open
     store is the state its manifest had then, also while it grows: frames that are there never
@@ -171,6 +172,13 @@ class FieldStore:
     def nbytes(self) -> int:
         """Size of the fields when decoded."""
         return 4 * int(np.prod(self.shape))
+
+    @property
+    def profile(self) -> Profile:
+        """How the fields are kept."""
+        stored = self.metadata.get("profile", {})
+        sources = (None if one is None else tuple(one) for one in stored.get("sources", ()))
+        return Profile(stored.get("name", "lz4"), tuple(sources))
 
     def read(self, indices: Int) -> npt.NDArray[np.float32]:
         """Read frames.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from weatherdiff.data.packing import CODEC_NAME
 from weatherdiff.errors import InputError
 
 __all__ = ["StoredArray", "UnknownLayoutError"]
@@ -41,7 +42,8 @@ class StoredArray:
     index_checksum : bool
         Whether a CRC32C follows the index.
     compressor : str or None
-        ``"blosc"``, ``"zstd"``, or None for raw values.
+        ``"blosc"``, ``"zstd"``, ``"packed"`` (:mod:`weatherdiff.data.packing`), or None for raw
+        values.
     checksum : bool
         Whether a CRC32C follows each chunk.
     fill_value : float
@@ -139,6 +141,8 @@ class StoredArray:
 def _codecs(codecs: list[dict[str, Any]], require: Any) -> tuple[str | None, bool]:
     """Give the compressor, and whether a checksum ends the chain."""
     chain = [codec["name"] for codec in codecs]
+    if chain == [CODEC_NAME, "crc32c"]:
+        return "packed", True
     require(chain[:1] == ["bytes"], f"codecs {chain}")
     require(codecs[0].get("configuration", {}).get("endian") == "little", "big-endian values")
     checksum = chain[-1] == "crc32c"

@@ -54,6 +54,8 @@ class WindowStream(Generic[T]):
     threads : int
         That read and finish, with ``2 * threads`` batches ahead of the one asked for; 0 does all
         when a batch is asked for.
+    pinned : bool
+        Batches are in page-locked memory: see :class:`weatherdiff.data.buffers.Buffers`.
 
     Examples
     --------
@@ -76,7 +78,9 @@ class WindowStream(Generic[T]):
         *,
         parts: tuple[int, ...] | None = None,
         threads: int = 2,
+        pinned: bool = False,
     ) -> None:
+        self.pinned = pinned
         self.reader, self.shape, self.indices = reader, shape, indices
         self.order, self.finish, self.threads = order, finish, threads
         self.parts = parts or (indices.shape[1],)
@@ -177,7 +181,8 @@ class WindowStream(Generic[T]):
         return self.finish(rows, tuple(out))
 
     def _take(self, batch: int) -> list[Float]:
-        return [self._buffer((batch, frames, *self.shape)).take() for frames in self.parts]
+        shapes = [(batch, frames, *self.shape) for frames in self.parts]
+        return [self._buffer(shape, pinned=self.pinned).take() for shape in shapes]
 
     def _memory(self, order: PoolOrder, pool: Pool) -> Float:
         """Memory for the frames of a pool; one size serves all pools of an epoch."""
@@ -187,8 +192,8 @@ class WindowStream(Generic[T]):
             self._capacity = needed + needed // 16
         return self._buffer((self._capacity, *self.shape)).take()
 
-    def _buffer(self, shape: tuple[int, ...]) -> Buffers:
-        return self._buffers.setdefault(shape, Buffers(shape))
+    def _buffer(self, shape: tuple[int, ...], *, pinned: bool = False) -> Buffers:
+        return self._buffers.setdefault(shape, Buffers(shape, pinned=pinned))
 
 
 def _pools_from(order: PoolOrder, step: int, share: int) -> Iterator[tuple[int, int, Pool]]:

@@ -20,6 +20,8 @@ import numpy.typing as npt
 
 from weatherdiff.data.manifest import CHANGES, FIELDS, FRAMES, LOG, SEEN
 from weatherdiff.data.moments import NOTHING, STATISTICS, Moments, change_moments, frame_moments
+from weatherdiff.data.profiles import Profile
+from weatherdiff.data.rounding import merge_errors, packing_errors
 from weatherdiff.data.shards import (
     checksum,
     chunk_file,
@@ -64,6 +66,8 @@ class Job:
         Of the changes whose moments are kept, in seconds.
     key : str
         Names the plan: what another plan has written is not taken for this one's.
+    profile : Profile
+        How the fields are kept.
     """
 
     source: Source
@@ -73,6 +77,7 @@ class Job:
     shard: int
     leads: Int
     key: str
+    profile: Profile = Profile()  # noqa: RUF009  (it is frozen)
 
     @property
     def indices(self) -> range:
@@ -109,11 +114,11 @@ class Job:
         old = max(0, self.kept - start)
         block = self.source.read(start + old - self.kept, stop - self.kept)
         self._refuse_infinite(block, start + old)
+        with ThreadPoolExecutor(ENCODERS) as pool:
+            chunks, errors = map(list, zip(*pool.map(self._encode, block), strict=True))
         table = np.full((self.shard, self.frame[0], len(STATISTICS)), np.nan)
         table[old : stop - start] = frame_moments(block)
         seen: Array = np.any(~np.isnan(block), axis=0)
-        with ThreadPoolExecutor(ENCODERS) as pool:
-            chunks = list(pool.map(encode, block))
         del block
         if old:  # their bytes are copied: see shards.py
             chunks = self._old_chunks(index, old) + chunks
@@ -129,7 +134,20 @@ class Job:
             label: {n: x if np.isfinite(x) else None for n, x in zip(STATISTICS, row, strict=True)}
             for label, row in zip(self.source.channels.labels, merged.table.tolist(), strict=True)
         }
-        return self._finish("fields", index, files, {"moments": moments})
+        more: Entry = {"moments": moments}
+        if not self.profile.lossless:
+            more["errors"] = merge_errors(errors).tolist()
+        return self._finish("fields", index, files, more)
+
+    def _encode(self, frame: Array) -> tuple[bytes, Array | None]:
+        """Encode a frame, and change it to what will be read, whose statistics are kept."""
+        chunk = self.profile.encode(frame)
+        if self.profile.lossless:
+            return chunk, None
+        kept = self.profile.decode(chunk, np.empty_like(frame), self.folder)
+        errors = packing_errors(kept, frame)
+        frame[...] = kept
+        return chunk, errors
 
     def write_changes(self, index: int) -> Entry:
         """Write the moments of all changes that end in a shard, wherever they begin.
@@ -178,14 +196,22 @@ class Job:
         parts = np.split(indices, starts[1:])
         if len(shards) == 1:
             slots = parts[0] - shards[0] * self.shard
-            return read_shard(self._shard_file(int(shards[0])), self.shard, slots, self.frame)
+            return self._read_shard(int(shards[0]), slots)
         out = np.empty((len(indices), *self.frame), np.float32)
         for number, start, part in zip(shards.tolist(), starts.tolist(), parts, strict=False):
-            slots = part - number * self.shard
-            out[start : start + len(part)] = read_shard(
-                self._shard_file(number), self.shard, slots, self.frame
-            )
+            out[start : start + len(part)] = self._read_shard(number, part - number * self.shard)
         return out
+
+    def _read_shard(self, index: int, slots: Int) -> Array:
+        path = self._shard_file(index)
+        return read_shard(path, self.shard, slots, self.frame, self.profile.decode)
+
+    def errors(self) -> Array:
+        """Give the measured errors of packing, of all new frames (channel, 3).
+
+        See :func:`weatherdiff.data.rounding.packing_errors`.
+        """
+        return merge_errors(np.array(e["errors"]) for e in self.entries() if "errors" in e)
 
     def frame_table(self, index: int) -> Array:
         """Moments of the new frames of a shard (time, channel, statistic)."""

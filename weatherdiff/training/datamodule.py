@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import lightning as L
+import torch
 
+from weatherdiff.data.device import Transfer
 from weatherdiff.data.loader import Batch, WindowDataset
 from weatherdiff.data.order import ExactOrder, ListedOrder, PoolOrder
 from weatherdiff.data.stream import WindowStream
@@ -39,6 +41,8 @@ class WindowDataModule(L.LightningDataModule):
         decode each frame once. A training set that is in memory anyway is always in exact order.
     threads : int
         That make batches ahead; 0 makes them when they are asked for. The batches are the same.
+    dtype : torch.dtype, optional
+        Of training batches on the device; see :class:`weatherdiff.data.device.Transfer`.
     """
 
     def __init__(
@@ -52,8 +56,10 @@ class WindowDataModule(L.LightningDataModule):
         validation_every: int = 1,
         order: Literal["exact", "pool"] = "exact",
         threads: int = 2,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self._transfer, self._transfer_validation = Transfer(dtype), Transfer()
         self.training, self.validation = training, validation
         self.batch_size, self.steps, self.seed = batch_size, steps, seed
         self.validation_every = validation_every
@@ -77,7 +83,7 @@ class WindowDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> "_Batches":
         """Batches from the trainer's current step on."""
-        stream = self.training.stream(self.order(), threads=self.threads)
+        stream = self.training.stream(self.order(), threads=self.threads, pinned=self._on_cuda)
         return _Batches(stream, self.steps, lambda: self._step)
 
     def val_dataloader(self) -> "_Batches":
@@ -109,6 +115,17 @@ class WindowDataModule(L.LightningDataModule):
                 state_dict["step"],
                 ", ".join(f"{k} was {before.get(k)} and is {now.get(k)}" for k in changed),
             )
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Copy a batch to the device; one of training in the type that was asked for."""
+        transfer = self._transfer if self.trainer.training else self._transfer_validation
+        return transfer(batch, device)
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     @property
     def _step(self) -> int:

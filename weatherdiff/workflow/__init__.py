@@ -6,6 +6,7 @@ below never see the configuration.
 """
 
 from weatherdiff.workflow.batch import Request, batch, plan_text
+from weatherdiff.workflow.benchmarking import bench_loading
 from weatherdiff.workflow.checking import check
 from weatherdiff.workflow.fields import open_source, prepare
 from weatherdiff.workflow.forecasting import forecast, forecast_and_score
@@ -20,6 +21,7 @@ __all__ = [
     "Request",
     "Share",
     "batch",
+    "bench_loading",
     "check",
     "evaluate",
     "fair_crps",

@@ -91,6 +91,7 @@ def store_settings(config: Config) -> Settings:
         "frames": config.window.frames,
         "fill": config.data.fill,
         "held_out": (config.splits.validation, config.splits.test),
+        "profile": config.data.profile,
     }
 
 

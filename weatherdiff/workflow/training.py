@@ -55,6 +55,8 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
 
 
 def _train(config: Config, *, resume: bool, overwrite: bool) -> Forecaster:
+    import torch
+
     from weatherdiff.forecasting.forecaster import Forecaster
     from weatherdiff.models import VideoDenoiser
     from weatherdiff.models.arithmetic import bfloat16_is_fast
@@ -121,6 +123,7 @@ def _train(config: Config, *, resume: bool, overwrite: bool) -> Forecaster:
         seed=options.seed,
         validation_every=max(1, -(-len(validation) // options.validation_windows)),
         order=options.order,
+        dtype=torch.bfloat16 if options.batches == "bf16" else None,
     )
     # A store that was prepared again may hold other data: a run on it starts anew.
     settings = training_settings(config)

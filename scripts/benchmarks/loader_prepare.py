@@ -1,0 +1,265 @@
+"""The rows of ``loader.py`` that are about preparing: its speed and memory, and statistics.
+
+Each preparation is a process of its own, so that its memory can be told; its clock starts after its
+imports. The source has 12 variables, each an uncompressed array of a Zarr store.
+"""
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from loader_stores import SHARD, frames_like_grib
+
+__all__ = ["growth_of_preparing", "preparing", "statistics_speed"]
+
+DIMS = ("time", "latitude", "longitude")
+START = np.datetime64("2015-01-01", "ns")
+PEERS = ("xarray", "tensorstore")
+
+
+def make_source(path: Path, shape: tuple[int, ...]) -> None:
+    """Write 12 variables of a few distinct frames, block by block."""
+    frames = frames_like_grib((SHARD, *shape[1:]))
+    height, width = shape[2:]
+    latitude = np.linspace(-90, 90, height, endpoint=False) + 90 / height
+    longitude = np.arange(width) * 360 / width
+    for start in range(0, shape[0], 16 * SHARD):
+        count = min(16 * SHARD, shape[0] - start)
+        block = np.resize(frames, (count, *shape[1:]))
+        time_ = START + np.arange(start, start + count) * np.timedelta64(6, "h")
+        ds = xr.Dataset(
+            {
+                f"channel_{c:02d}": (DIMS, block[:, c], {"units": "m"})
+                for c in range(shape[1])
+            },
+            {"time": time_, "latitude": latitude, "longitude": longitude},
+        )  # fmt: skip
+        ds["latitude"].attrs["units"], ds["longitude"].attrs["units"] = (
+            "degrees_north",
+            "degrees_east",
+        )
+        if start:
+            ds.to_zarr(path, append_dim="time", consolidated=False)
+        else:
+            encoding = {
+                name: {"chunks": (SHARD, height, width), "compressors": None, "filters": None}
+                for name in ds.data_vars
+            } | {"time": {"units": "hours since 2015-01-01", "dtype": "int64"}}
+            ds.to_zarr(path, encoding=encoding, consolidated=False, zarr_format=3)
+
+
+def preparing(folder: Path, *, shape: tuple[int, ...], turns: int) -> dict[str, Any]:
+    """MB/s of fields that become one sharded array, ours beside the peers, and our peak memory.
+
+    Ours includes the moments of all frames, which the peers do not compute; with all statistics it
+    is ``prepare_with_statistics_MBps``. The store is left as ``prepared.zarr``.
+    """
+    source = folder / "source.zarr"
+    make_source(source, shape)
+    size = 4e-6 * np.prod(shape)
+    rates: dict[str, list[float]] = {}
+    peaks, why = [], {}
+    for _ in range(turns):
+        for name in ("ours", *PEERS):
+            try:
+                told = _run(name, source, folder / "target")
+            except subprocess.CalledProcessError as error:
+                if name == "ours":
+                    raise
+                why[f"prepare_{name}_MBps"] = error.stderr.decode().strip().splitlines()[-1]
+                continue
+            rates.setdefault(f"prepare_{name}_MBps", []).append(size / told["fields"])
+            if name == "ours":
+                rates.setdefault("prepare_with_statistics_MBps", []).append(size / told["all"])
+                rates.setdefault("prepare_MB_per_cpu_second", []).append(size / told["cpu"])
+                peaks.append(told["peak"])
+                shutil.rmtree(folder / "prepared.zarr", ignore_errors=True)
+                (folder / "target").rename(folder / "prepared.zarr")
+    results: dict[str, Any] = {name: statistics.median(found) for name, found in rates.items()}
+    results["prepare_MBps"] = results.pop("prepare_ours_MBps")
+    results["prepare_rss_GB"] = max(peaks)
+    for name in PEERS:
+        results.setdefault(f"prepare_{name}_MBps", None)
+    results["why"] = why
+    return results
+
+
+def growth_of_preparing(folder: Path) -> dict[str, float]:
+    """Peak memory of preparing 16 times as many times, over that of one; on a small grid.
+
+    The longer record is of 16 links to each file of the shorter.
+    """
+    shape, times = (1280, 12, 24, 48), 16
+    one, longer = folder / "one.zarr", folder / "sixteen.zarr"
+    make_source(one, shape)
+    shutil.copytree(one, longer)
+    count = shape[0] // SHARD
+    for array in longer.iterdir():
+        if not (array / "zarr.json").exists() or array.name in DIMS:
+            continue
+        document = json.loads((array / "zarr.json").read_text())
+        document["shape"][0] *= times
+        (array / "zarr.json").write_text(json.dumps(document))
+        for number in range(count, count * times):
+            chunk = array / "c" / str(number) / "0" / "0"
+            chunk.parent.mkdir(parents=True)
+            chunk.hardlink_to(array / "c" / str(number % count) / "0" / "0")
+    shutil.rmtree(longer / "time")
+    hours = {"units": "hours since 2015-01-01", "dtype": "int64"}
+    time_ = START + np.arange(times * shape[0]) * np.timedelta64(6, "h")
+    xr.Dataset(coords={"time": time_}).to_zarr(
+        longer, mode="a", encoding={"time": hours}, consolidated=False
+    )
+    peaks = [_run("ours", source, folder / "target")["peak"] for source in (one, longer)]
+    return {"prepare_memory_growth_16x": peaks[1] / peaks[0]}
+
+
+def statistics_speed(shape: tuple[int, ...]) -> dict[str, Any]:
+    """MB of fields a second of one processor, where the moments are those of exact arithmetic."""
+    from weatherdiff.data.moments import Moments, frame_moments
+
+    frames = frames_like_grib((SHARD, *shape[1:]))
+    frame_moments(frames[:2])
+    spent = []
+    for _ in range(5):
+        start = time.process_time()
+        table = frame_moments(frames)
+        spent.append(time.process_time() - start)
+    found = Moments.merge(table)
+    exact = frames.astype(np.longdouble)
+    mean = exact.mean(axis=(0, 2, 3))
+    std = np.sqrt(((exact - mean[:, None, None]) ** 2).mean(axis=(0, 2, 3)))
+    error = max(
+        float(np.abs(found.mean / mean - 1).max()), float(np.abs(found.std / std - 1).max())
+    )
+    rate = frames.nbytes / 1e6 / statistics.median(spent)
+    return {"statistics_MBps": rate if error < 1e-12 else None, "statistics_error": error}
+
+
+def _run(name: str, source: Path, target: Path) -> dict[str, float]:
+    shutil.rmtree(target, ignore_errors=True)
+    command = [sys.executable, __file__, name, str(source), str(target)]
+    done = subprocess.run(command, check=True, capture_output=True)
+    return json.loads(done.stdout.decode().strip().splitlines()[-1])
+
+
+def _ours(source: Path, target: Path) -> Iterator[None]:
+    from weatherdiff.data.open import open_fields
+    from weatherdiff.data.prepare import prepare
+
+    ds = open_fields(source)
+    yield
+    written = []
+
+    def told(done: int, total: int) -> None:
+        if done == total:
+            written.append(time.perf_counter())
+
+    start, stop = ("2015-01-01", str(ds["time"].values[len(ds["time"]) // 2])[:10])
+    prepare(
+        ds, target, training_period=(start, stop), step="6h", frames=3, scheduler="threads",
+        progress=told,
+    )  # fmt: skip
+    _ours.written = written[0]  # type: ignore[attr-defined]
+
+
+def _xarray(source: Path, target: Path) -> Iterator[None]:
+    """``to_zarr`` of the stacked variables with chunks that are whole shards."""
+    ds = xr.open_zarr(source, consolidated=False, chunks={"time": SHARD})
+    yield
+    stacked = ds.to_dataarray("channel").transpose("time", "channel", ...)
+    stacked = stacked.chunk(channel=-1).drop_vars("channel")
+    frame = stacked.shape[1:]
+    encoding = {"chunks": (1, *frame), "shards": (SHARD, *frame), "compressors": _codecs()}
+    stacked.to_dataset(name="fields").to_zarr(
+        target, encoding={"fields": encoding}, consolidated=False, zarr_format=3
+    )
+
+
+def _tensorstore(source: Path, target: Path) -> Iterator[None]:
+    """Shards, one after the other, which tensorstore compresses and writes in its own threads."""
+    import tensorstore
+
+    ds = xr.open_zarr(source, consolidated=False, chunks=None)
+    frame = (len(ds.data_vars), ds.sizes["latitude"], ds.sizes["longitude"])
+    shape = (ds.sizes["time"], *frame)
+    inner = [
+        {"name": "bytes", "configuration": {"endian": "little"}},
+        {"name": "blosc", "configuration": {"cname": "lz4", "clevel": 5, "shuffle": "shuffle",
+         "typesize": 4, "blocksize": 0}},
+        {"name": "crc32c"},
+    ]  # fmt: skip
+    yield
+    array = tensorstore.open(
+        {
+            "driver": "zarr3",
+            "kvstore": {"driver": "file", "path": str(target)},
+            "metadata": {
+                "shape": shape,
+                "data_type": "float32",
+                "chunk_grid": {
+                    "name": "regular",
+                    "configuration": {"chunk_shape": [SHARD, *frame]},
+                },
+                "codecs": [
+                    {
+                        "name": "sharding_indexed",
+                        "configuration": {"chunk_shape": [1, *frame], "codecs": inner},
+                    }
+                ],
+            },
+        },
+        create=True,
+    ).result()
+    writing: list[Any] = []
+    for start in range(0, shape[0], SHARD):
+        part = ds.isel(time=slice(start, start + SHARD))
+        block: npt.NDArray[np.float32] = np.stack(
+            [part[name].to_numpy() for name in ds.data_vars], axis=1
+        )
+        writing.append(array[start : start + len(block)].write(block))
+        if len(writing) > 1:
+            writing.pop(0).result()
+    for one in writing:
+        one.result()
+
+
+def _codecs() -> Any:
+    from weatherdiff.data.profiles import LZ4
+
+    return LZ4
+
+
+def _measure(name: str, source: Path, target: Path) -> None:
+    steps = {"ours": _ours, "xarray": _xarray, "tensorstore": _tensorstore}[name](source, target)
+    next(steps)
+    start, cpu = time.perf_counter(), time.process_time()
+    next(steps, None)
+    stop = time.perf_counter()
+    written = getattr(_ours, "written", stop)
+    # Not ru_maxrss, which a process inherits from the one that started it.
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.split("VmHWM:")[1].split()[0]) / 1e6
+    print(
+        json.dumps(
+            {
+                "fields": written - start,
+                "all": stop - start,
+                "cpu": time.process_time() - cpu,
+                "peak": peak,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    _measure(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
