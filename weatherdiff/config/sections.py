@@ -38,6 +38,9 @@ class Data(_Section):
     """Of xarray; chosen from the file by default."""
     fill: Literal["climatology"] | None = None
     """What missing values become; by default the frames that have them are left out."""
+    prepare: bool = True
+    """Whether training reads a field store that ``prepare`` has written: faster. With ``false``
+    it reads the source itself, whatever that is, and nothing is copied; the batches are the same."""
 
 
 class Window(_Section):
@@ -382,6 +385,11 @@ class Config(_Section):
     def store(self) -> Path:
         """Of the prepared fields."""
         return self.output / "fields.zarr"
+
+    @property
+    def source_statistics(self) -> Path:
+        """Of a source that is not prepared."""
+        return self.output / "source_statistics.npz"
 
     @property
     def model_folder(self) -> Path:

@@ -12,7 +12,7 @@ import xarray as xr
 from weatherdiff.config import Config
 from weatherdiff.errors import ConfigError
 from weatherdiff.progress import progress_bar
-from weatherdiff.workflow.fields import open_store, window_spec, windows_of
+from weatherdiff.workflow.fields import open_training_fields, window_spec, windows_of
 from weatherdiff.workflow.record import digest, set_threads, timed, versions
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
             "another output folder."
         )
     set_threads(config)
-    store = open_store(config)
+    store = open_training_fields(config)
     objective = objective_of(config, store.grid)
     training, validation = (windows_of(config, store, name) for name in ("training", "validation"))
     options = config.training
@@ -173,8 +173,10 @@ def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Fo
 
 def training_settings(config: Config) -> dict[str, Any]:
     """Give what a model depends on beside the contents of the source."""
+    others = ("output", "forecast", "evaluation", "report", "batch", "threads")
+    # prepared or not, the windows are the same
     return config.model_dump(
-        mode="json", exclude={"output", "forecast", "evaluation", "report", "batch", "threads"}
+        mode="json", exclude={**dict.fromkeys(others, True), "data": {"prepare"}}
     )
 
 
