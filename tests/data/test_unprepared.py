@@ -5,7 +5,6 @@ import logging
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -87,9 +86,7 @@ def test_any_way_of_storing_the_data_gives_the_batches_of_the_prepared_store(
             piece.to_netcdf(path, engine="netcdf4", encoding=encoding)
         else:
             encoding = {n: {"chunks": tuple(size)} for n, size in sizes.items()}
-            piece.to_zarr(
-                path, zarr_format=int(kind[-1]), encoding=encoding, consolidated=False
-            )
+            piece.to_zarr(path, zarr_format=int(kind[-1]), encoding=encoding, consolidated=False)
         paths.append(path)
     names = list(gappy.data_vars)
     fields = open_unprepared(
@@ -171,7 +168,7 @@ def test_what_prepare_refuses_is_refused(gappy, tmp_path):
         open_unprepared(gappy, file, held_out=[("2020-03-10", "2020-03-14")], **SETTINGS)
     infinite = gappy.copy(deep=True)
     infinite["precipitation_flux"][3, 0, 0] = np.inf
-    with pytest.raises(InputError, match="precipitation_flux has infinite values.* 3"):
+    with pytest.raises(InputError, match=r"precipitation_flux has infinite values.* 3"):
         open_unprepared(infinite, file, **SETTINGS)
     negative = gappy.copy(deep=True)
     negative["precipitation_flux"][3, 0, 0] = -1

@@ -6,9 +6,8 @@ at once, and without a second copy on the disk. Windows, statistics and so the t
 the prepared path, bit by bit.
 
 The source is read once for the moments, gaps and mask of all frames, and the training period twice
-more for the climatology and what is left of it (:func:`~weatherdiff.data.normalization.fit_normalizer`);
-what fits into memory is read once. The result is kept in a small file, and is good until the
-source, the period or the settings change.
+more by :func:`~weatherdiff.data.normalization.fit_normalizer`; what fits into memory is read once.
+The result is kept in a small file, and is good until the source, the period or the settings change.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -31,6 +31,7 @@ import xarray as xr
 
 from weatherdiff import schema
 from weatherdiff.data.channels import Channels
+from weatherdiff.data.direct import direct_reader
 from weatherdiff.data.moments import frame_moments
 from weatherdiff.data.normalization import Normalizer, fit_normalizer
 from weatherdiff.data.plan import Plan, analysis_times
@@ -91,7 +92,11 @@ class SourceFields:
 
     def reader(self, *, threads: int = 1) -> Reader:
         """Give what reads physical frames; ``threads`` of one call are no faster here."""
-        return SourceReader(self.source)
+        return self._reader
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return direct_reader(self.source, SourceReader(self.source))
 
 
 class SourceReader:
@@ -235,12 +240,13 @@ def open_unprepared(
 
 def _learn(source: Source, plan: Plan, settings: Settings, progress: Progress | None) -> _Learned:
     """Read all frames once, and those of the training period as often as statistics need."""
-    ds, reader = source.ds, SourceReader(source)
+    ds, ordinary = source.ds, SourceReader(source)
+    reader = direct_reader(source, ordinary)
     times, grid = analysis_times(ds), Grid.from_dataset(ds)
     period = Period.parse(*settings["training_period"])
     small = plan.frame_bytes * plan.times <= KEPT_BYTES
     kept: list[Float] = []
-    tables, mask = [], np.zeros(reader.frame, bool)
+    tables, mask = [], np.zeros(ordinary.frame, bool)
     for start in range(0, plan.times, plan.shard):
         indices = np.arange(start, min(start + plan.shard, plan.times))
         block = reader.read(indices)
