@@ -46,8 +46,8 @@ def stacked(ds):
     """One array of all variables at all levels."""
     channels = Channels.from_dataset(ds)
     array = channels.stack(ds).astype(np.float32)
-    names = xr.Variable("channel", np.array(channels.labels, dtype="U"))
-    units = ("channel", np.array(channels.units, dtype="U"))
+    names = xr.Variable("channel", np.array(channels.labels, dtype=object))
+    units = ("channel", np.array(channels.units, dtype=object))
     return array.assign_coords(channel=names, units=units).to_dataset(name="data")
 
 

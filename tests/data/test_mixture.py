@@ -41,7 +41,7 @@ def other(grown, tmp_path_factory):
     ds = grown.isel(time=slice(0, 30)).copy(deep=True)
     temperature = ds["2m_temperature"]
     mean = temperature.mean("time", skipna=False)
-    ds["2m_temperature"] = (mean + 2 + 2 * (temperature - mean)).assign_attrs(temperature.attrs)
+    ds["2m_temperature"] = (2 * (temperature - mean) + mean + 2).assign_attrs(temperature.attrs)
     ds["2m_temperature"][:, 2, 4] = np.nan
     ds = ds.assign_coords(time=ds.time + np.timedelta64(365, "D"))
     return prepare(

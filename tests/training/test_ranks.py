@@ -156,7 +156,7 @@ def test_gradients_of_two_ranks_average_to_those_of_the_doubled_batch(
         network.zero_grad()
         loss = own.training_step(batch, 0)
         loss.backward()
-        return float(loss), [p.grad.clone() for p in network.parameters()]
+        return float(loss.detach()), [p.grad.clone() for p in network.parameters()]
 
     def all_reduce(total: torch.Tensor) -> None:
         total.copy_(weights.sum(dtype=torch.float64))

@@ -10,9 +10,12 @@ read both ways, or this reader is not used.
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
+import math
 import os
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -39,7 +42,7 @@ logger = logging.getLogger(__name__)
 Float = npt.NDArray[np.float32]
 
 #: Attributes by which stored values are not the values meant.
-ENCODED = {"scale_factor", "add_offset", "missing_value", "_FillValue", "_Unsigned"}
+ENCODED = {"scale_factor", "add_offset", "missing_value", "_Unsigned"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def direct_reader(source: Source, ordinary: Reader) -> Reader:
         return ordinary
     try:
         found = _find(source, Path(files[0]))
-    except (OSError, KeyError, TypeError, ValueError, WeatherdiffError) as reason:
+    except (OSError, KeyError, TypeError, ValueError, struct.error, WeatherdiffError) as reason:
         logger.info("%s is read through xarray: %s", files[0], reason)
         return ordinary
     last = source.ds.sizes["time"] - 1
@@ -152,10 +155,10 @@ def _find(source: Source, path: Path) -> _DirectReader:
             start += count
     else:
         stored, labels = _stacked(path, own)
-        places: slice | Int = np.array([labels.index(name) for name in own])
-        if len(labels) == len(own):  # else a slice would not be of these
-            places = _as_slice(places)
-        pieces = [_Piece(_open(stored), slice(None), places)]
+        places = np.array([labels.index(name) for name in own])
+        # of some of them a slice would not be these
+        chosen = _as_slice(places) if len(labels) == len(own) else places
+        pieces = [_Piece(_open(stored), slice(None), chosen)]
     for piece in pieces:
         shape = piece.reader.shape
         if shape[0] != ds.sizes["time"] or shape[-2:] != grid.shape:
@@ -165,7 +168,10 @@ def _find(source: Source, path: Path) -> _DirectReader:
 
 def _open(path: Path) -> BlockReader:
     document = json.loads((path / "zarr.json").read_bytes())
-    encoded = ENCODED & set(document.get("attributes", {}))
+    attributes = document.get("attributes", {})
+    encoded = ENCODED & set(attributes)
+    if not _is_nan(attributes.get("_FillValue", "NaN")):
+        encoded.add("_FillValue")
     if encoded:
         raise ValueError(f"{path} is encoded: {', '.join(sorted(encoded))}")
     reader = BlockReader(path, absent=float(document["fill_value"]), advice="Fetch it again.")
@@ -173,11 +179,18 @@ def _open(path: Path) -> BlockReader:
     return reader
 
 
+def _is_nan(value: Any) -> bool:
+    """Whether a fill value is NaN, as a number or as xarray writes it: bytes of a double."""
+    if isinstance(value, str) and value != "NaN":
+        value = struct.unpack("<d", base64.b64decode(value, validate=True))[0]
+    return math.isnan(float(value))
+
+
 def _stacked(path: Path, own: Sequence[str]) -> tuple[Path, list[str]]:
     """Array of all channels, and the names of what is in it."""
     group: Any = zarr.open_group(path, mode="r", use_consolidated=False)
     for name, array in group.arrays():
-        names = array.metadata.dimension_names or ()
+        names: tuple[Any, ...] = tuple(array.metadata.dimension_names or ())
         if array.ndim == 4 and len(names) == 4 and names[1] in group:
             labels = [str(label) for label in np.asarray(group[names[1]][...]).tolist()]
             if set(own) <= set(labels):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 Float = npt.NDArray[np.float32]
-Fields = TypeVar("Fields", FieldStore, SourceFields)
+Fields = FieldStore | SourceFields
 
 SAMPLE = 64  # frames by which two data sets are compared
 LARGEST = 10**6  # denominator of a share
@@ -105,8 +105,8 @@ class MixtureOrder:
             rest, places = (rest - before)[~mine], places[~mine]
             offset += order.windows
         slots = keyed_permutation(size, self.seed, step, 1)
-        share = size // self.ranks
-        return rows[slots][self.rank * share : (self.rank + 1) * share]
+        count = size // self.ranks
+        return rows[slots][self.rank * count : (self.rank + 1) * count]
 
     def state(self) -> dict[str, Any]:
         """Give what the sequence depends on: not the ranks."""
@@ -233,9 +233,7 @@ def normalized_by(
     return replace(fields, normalizer=normalizer, mask=shared)
 
 
-def require_alike(
-    first: FieldStore | SourceFields, other: FieldStore | SourceFields, name: str = "The other data"
-) -> None:
+def require_alike(first: Fields, other: Fields, name: str = "The other data") -> None:
     """Refuse data that cannot be in one batch.
 
     Raises
@@ -275,9 +273,7 @@ class Deviation(NamedTuple):
     std: float
 
 
-def deviations(
-    fields: FieldStore | SourceFields, rows: Int, normalizer: Normalizer
-) -> dict[str, Deviation]:
+def deviations(fields: Fields, rows: Int, normalizer: Normalizer) -> dict[str, Deviation]:
     """Normalise some frames with the statistics of other data, and say how they come out.
 
     Parameters

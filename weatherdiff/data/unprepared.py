@@ -288,15 +288,14 @@ def _keep(path: Path, plan: Plan, learned: _Learned) -> None:
         "plan": plan.digest,
         "normalizer": learned.normalizer.to_dict(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {
+        "document": np.array(json.dumps(document)),
+        "whole": learned.whole,
+        "mask": learned.mask,
+        **learned.normalizer.arrays(),
+    }
     with staged(path, overwrite=True) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            document=np.array(json.dumps(document)),
-            whole=learned.whole,
-            mask=learned.mask,
-            **learned.normalizer.arrays(),
-        )
+        np.savez(file, **arrays)
 
 
 def _known(path: Path, plan: Plan) -> _Learned | None:
