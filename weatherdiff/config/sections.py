@@ -41,6 +41,9 @@ class Data(_Section):
     profile: Literal["lz4", "raw", "packed"] = "lz4"
     """How the store keeps fields: ``lz4`` without loss, ``raw`` twice as large and read fastest, or
     ``packed`` to 16 bits, half of raw, with the measured error in the manifest."""
+    prepare: bool = True
+    """Whether training reads a field store that ``prepare`` has written. With ``false`` it reads
+    the source itself, whatever that is: slower, but nothing is copied; the batches are the same."""
 
 
 class Window(_Section):
@@ -120,8 +123,38 @@ class Objective(_Section):
     """Probability that a training window loses its history: for ``forecast.guidance``."""
 
 
+class Companion(_Section):
+    """Another prepared store, from which training windows are drawn beside the run's own data."""
+
+    store: Path
+    """A field store with the same channels, units, grid and static fields."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Its share of the windows, relative to ``training.own_weight`` and to the other stores."""
+    training: Span | None = None
+    """Period of its windows; the training period that it was prepared with by default. Frames at
+    times that this run holds out for validation or test are never used."""
+
+    @field_validator("training", mode="after")
+    @classmethod
+    def _is_a_period(cls, span: Span | None) -> Span | None:
+        from weatherdiff.data.windows import Period
+
+        if span is not None:
+            Period.parse(*span)
+        return span
+
+
 class Training(_Section):
     """Optimisation and validation."""
+
+    start_from: Path | None = None
+    """A model folder whose weights training starts from (fine-tuning); its normalisation is kept,
+    and how far the data are from it is reported."""
+    mixture: list[Companion] = []
+    """Other stores to train on as well. All are normalised with the statistics of this run's own
+    data, or of ``start_from``."""
+    own_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Share of this run's own data in the mixture."""
 
     steps: Positive = 3000
     batch_size: Positive = 32
@@ -387,6 +420,11 @@ class Config(_Section):
     def store(self) -> Path:
         """Of the prepared fields."""
         return self.output / "fields.zarr"
+
+    @property
+    def source_statistics(self) -> Path:
+        """Of a source that is not prepared."""
+        return self.output / "source_statistics.npz"
 
     @property
     def model_folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""Windows of a field store -> normalised batches of tensors."""
+"""Windows of a field store, or of the user's own data -> normalised batches of tensors."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from weatherdiff.data.reader import Reader
 from weatherdiff.data.states import MemoryReader, StateReader
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.stream import WindowStream
+from weatherdiff.data.unprepared import SourceFields
 from weatherdiff.data.windows import Int, Windows, WindowSpec
 
 __all__ = ["Batch", "WindowDataset", "static_channels"]
@@ -60,7 +61,8 @@ class WindowDataset(Dataset[Batch]):
 
     Parameters
     ----------
-    store : FieldStore
+    store : FieldStore or SourceFields
+        Prepared fields, or the user's own as they are, which gives the same batches.
     windows : Windows
         As :func:`weatherdiff.data.windows.find_windows` gives them.
     spec : WindowSpec
@@ -73,7 +75,7 @@ class WindowDataset(Dataset[Batch]):
 
     def __init__(
         self,
-        store: FieldStore,
+        store: FieldStore | SourceFields,
         windows: Windows,
         spec: WindowSpec,
         forcings: Sequence[str],
@@ -169,6 +171,6 @@ class WindowDataset(Dataset[Batch]):
         return weights
 
 
-def static_channels(store: FieldStore) -> npt.NDArray[np.float32]:
+def static_channels(store: FieldStore | SourceFields) -> npt.NDArray[np.float32]:
     """All static inputs of a store: position, mask, and the user's own; (static, lat, lon)."""
     return np.concatenate([static_fields(store.grid, store.mask), store.static])

@@ -23,6 +23,7 @@ from weatherdiff.data.combine import combine, order_times
 from weatherdiff.data.formats import find_paths, open_all, reading
 from weatherdiff.data.packing import packing_of
 from weatherdiff.data.source import SOURCES, files_of
+from weatherdiff.data.stacked import split_channels
 from weatherdiff.errors import ConfigError, InputError, WeatherdiffError
 from weatherdiff.layout import LAYOUT, Layout, canonical_layout
 from weatherdiff.schema import VARIABLES, canonical_names, validate
@@ -165,11 +166,13 @@ def read_parts(
 ) -> list[tuple[str, xr.Dataset, dict[str, str]]]:
     """Each source, what it holds, and the canonical names of that."""
     if isinstance(paths, xr.Dataset):
-        return [("the data set", paths, canonical_names(paths, rename))]
+        ds = split_channels(paths)
+        return [("the data set", ds, canonical_names(ds, rename))]
     raw = []
     found = find_paths(paths, storage_options)
     for path, ds in open_all(found, engine=engine, storage_options=storage_options):
         with naming(path):
+            ds = split_channels(ds)
             raw.append((path, ds, canonical_names(ds, rename)))
     return raw
 

@@ -27,7 +27,7 @@ import torch
 
 from weatherdiff.errors import ConfigError
 
-__all__ = ["ExactOrder", "ListedOrder", "Order", "Pool", "PoolOrder"]
+__all__ = ["ExactOrder", "ListedOrder", "Order", "Pool", "PoolOrder", "keyed_permutation"]
 
 Int = npt.NDArray[np.int64]
 
@@ -87,9 +87,12 @@ class ExactOrder:
         """Give the windows of this rank at a step; (share,)."""
         share = self.batch_size // self.ranks
         begin = step * self.batch_size + self.rank * share
-        positions = np.arange(begin, begin + share)
+        return self.windows_at(np.arange(begin, begin + share))
+
+    def windows_at(self, positions: Int) -> Int:
+        """Give the windows at places of the whole sequence, over all ranks; (n,)."""
         epochs, places = np.divmod(positions, self.windows)
-        rows = np.empty(share, np.int64)
+        rows = np.empty(len(positions), np.int64)
         for epoch in np.unique(epochs):
             inside = epochs == epoch
             rows[inside] = _permutation(self.windows, self.seed, int(epoch))[places[inside]]
@@ -284,11 +287,14 @@ def _between(blocks: list[Int], start: int, stop: int) -> list[Int]:
     return found
 
 
-@lru_cache(maxsize=4)
-def _permutation(windows: int, seed: int, epoch: int) -> Int:
-    generator = torch.Generator().manual_seed(int(_sequence(seed, epoch).generate_state(1)[0]))
-    order: Int = torch.randperm(windows, generator=generator).numpy()
+def keyed_permutation(count: int, *key: int) -> Int:
+    """Shuffle ``count`` numbers by a key, the seed and the epoch say."""
+    generator = torch.Generator().manual_seed(int(_sequence(*key).generate_state(1)[0]))
+    order: Int = torch.randperm(count, generator=generator).numpy()
     return order
+
+
+_permutation = lru_cache(maxsize=16)(keyed_permutation)  # of epochs: asked for at each step
 
 
 def _sequence(*key: int) -> np.random.SeedSequence:

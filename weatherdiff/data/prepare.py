@@ -6,7 +6,7 @@ import datetime
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Required, TypedDict, Unpack
 
@@ -35,7 +35,18 @@ from weatherdiff.data.working import clean, empty, working_folder
 from weatherdiff.errors import ConfigError, InputError, StorageError
 from weatherdiff.grid import Grid
 
-__all__ = ["Settings", "counted", "make_plan", "parse_step", "prepare", "require_bounds"]
+__all__ = [
+    "Settings",
+    "counted",
+    "judge",
+    "make_plan",
+    "parse_step",
+    "plain",
+    "prepare",
+    "require_bounds",
+    "spec_of",
+    "standard_static",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +97,7 @@ def make_plan(ds: xr.Dataset, **settings: Unpack[Settings]) -> Plan:
         one that is held out.
     """
     period = Period.parse(*settings["training_period"])
-    spec = _spec(settings)
+    spec = spec_of(settings)
     for other in settings.get("held_out", ()):
         held = Period.parse(*other)
         if held.start <= period.stop and period.start <= held.stop:
@@ -178,10 +189,10 @@ def prepare(
     schema.validate(ds)
     plan = make_plan(ds, **settings)
     channels, times, grid = Channels.from_dataset(ds), analysis_times(ds), Grid.from_dataset(ds)
-    spec, period = _spec(settings), Period.parse(*settings["training_period"])
+    spec, period = spec_of(settings), Period.parse(*settings["training_period"])
     fill = settings.get("fill")
     profile = _profile(ds, settings)
-    names, static = _static(ds)
+    names, static = standard_static(ds)
 
     with working_folder(path, plan, overwrite=overwrite) as folder:
         leads = spec.lead_times
@@ -197,12 +208,7 @@ def prepare(
             job, "write_fields", job.indices, scheduler=scheduler, done=counted(job, progress)
         )
         frames, mask = _learn(folder)
-        _require_data(channels, mask)
-        gaps = _gaps(frames, mask)
-        whole = np.asarray(~gaps.any(axis=1))
-        _report_gaps(gaps, channels, fill)
-        transforms = _transforms(ds, channels, frames[period.contains(times)])
-        require_bounds(channels, transforms, frames)
+        whole, transforms = judge(ds, frames, mask, period, fill)
         run_tasks(job, "write_changes", job.indices, scheduler=scheduler)
         if any(entry["key"] != job.key for entry in job.entries()):
             raise StorageError(f"Another run has written to {path} meanwhile; run prepare again.")
@@ -228,7 +234,7 @@ def prepare(
                 "fill": fill,
                 "profile": {"name": profile.name, "sources": profile.sources},
                 "plan": plan.to_dict(),
-                "source": {k: _plain(v) for k, v in ds.attrs.items()},
+                "source": plain(ds.attrs),
                 "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             },
         )
@@ -245,6 +251,48 @@ def prepare(
             shard=plan.shard,
         ).write(folder)
     return FieldStore.open(path)
+
+
+def judge(
+    ds: xr.Dataset,
+    frames: npt.NDArray[np.float64],
+    mask: npt.NDArray[np.bool_],
+    period: Period,
+    fill: Fill | None,
+) -> tuple[npt.NDArray[np.bool_], tuple[BoundedTransform, ...]]:
+    """Find the frames without missing data and the transforms, from moments; report gaps.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Canonical.
+    frames : (time, channel, statistic)
+        Moments of all frames.
+    mask : (channel, latitude, longitude)
+        Where there ever are data.
+    period : Period
+        Of training.
+    fill : {"climatology"}, optional
+        What missing values become; for the report.
+
+    Returns
+    -------
+    whole : (time,)
+    transforms : tuple of BoundedTransform
+        One per channel.
+
+    Raises
+    ------
+    InputError
+        A channel has no data, does not change in the training period, or is out of bounds.
+    """
+    channels, times = Channels.from_dataset(ds), analysis_times(ds)
+    _require_data(channels, mask)
+    gaps = _gaps(frames, mask)
+    _report_gaps(gaps, channels, fill)
+    transforms = _transforms(ds, channels, frames[period.contains(times)])
+    require_bounds(channels, transforms, frames)
+    return np.asarray(~gaps.any(axis=1)), transforms
 
 
 def parse_step(step: str) -> int:
@@ -274,7 +322,8 @@ def _profile(ds: xr.Dataset, settings: Settings) -> Profile:
     return Profile.of(settings.get("profile", "lz4"), ds.encoding.get(SOURCES, {}), variables)
 
 
-def _spec(settings: Settings) -> WindowSpec:
+def spec_of(settings: Settings) -> WindowSpec:
+    """Give the leads whose changes count."""
     return WindowSpec(history=1, frames=settings["frames"], step=parse_step(settings["step"]))
 
 
@@ -378,7 +427,7 @@ def _transform(variable: xr.DataArray, std: float, low: float, high: float) -> B
     )
 
 
-def _static(ds: xr.Dataset) -> tuple[list[str], npt.NDArray[np.float32]]:
+def standard_static(ds: xr.Dataset) -> tuple[list[str], npt.NDArray[np.float32]]:
     """Standardise the user's static fields over the grid; missing values become the mean."""
     names = [str(n) for n in ds.data_vars if ds[n].dims == ("latitude", "longitude")]
     fields = []
@@ -400,8 +449,12 @@ def _report_gaps(gaps: npt.NDArray[np.bool_], channels: Channels, fill: Fill | N
             )
 
 
+def plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:
+    """Turn attributes into JSON types."""
+    return {str(name): _plain(value) for name, value in attributes.items()}
+
+
 def _plain(value: Any) -> Any:
-    """Turn an attribute into a JSON type."""
     try:
         return json.loads(json.dumps(value))
     except TypeError:

@@ -9,8 +9,10 @@ import torch
 
 from weatherdiff.data.device import Transfer
 from weatherdiff.data.loader import Batch, WindowDataset
+from weatherdiff.data.mixture import MixtureDataset, MixtureOrder
 from weatherdiff.data.order import ExactOrder, ListedOrder, PoolOrder
 from weatherdiff.data.stream import WindowStream
+from weatherdiff.errors import ConfigError
 
 __all__ = ["WindowDataModule"]
 
@@ -38,7 +40,8 @@ class WindowDataModule(L.LightningDataModule):
         Use each n-th validation window: neighbours in time tell almost the same.
     order : {"exact", "pool"}
         Permutations of all windows, or pools of blocks (:mod:`weatherdiff.data.order`), which
-        decode each frame once. A training set that is in memory anyway is always in exact order.
+        decode each frame once. A training set that is in memory anyway is always in exact order; a
+        :class:`~weatherdiff.data.mixture.MixtureDataset` is in its own.
     threads : int
         That make batches ahead; 0 makes them when they are asked for. The batches are the same.
     dtype : torch.dtype, optional
@@ -65,10 +68,22 @@ class WindowDataModule(L.LightningDataModule):
         self.validation_every = validation_every
         self.kind, self.threads = order, threads
 
-    def order(self) -> ExactOrder | PoolOrder:
-        """Give the order of the training windows on this rank."""
+    def order(self) -> ExactOrder | MixtureOrder | PoolOrder:
+        """Give the order of the training windows on this rank.
+
+        Raises
+        ------
+        ConfigError
+            The batch does not divide over the ranks, or a mixture is to be drawn from pools.
+        """
         rank = self.trainer.global_rank if self.trainer else 0
         ranks = self.trainer.world_size if self.trainer else 1
+        if isinstance(self.training, MixtureDataset):
+            if self.kind == "pool" and not self.training.in_memory:
+                raise ConfigError(
+                    "training.order pool is for one store; a mixture has the exact order."
+                )
+            return self.training.order(self.batch_size, self.seed, rank=rank, ranks=ranks)
         if self.kind == "pool" and not self.training.in_memory:
             return PoolOrder.sized(
                 self.training.windows.indices,

@@ -120,6 +120,8 @@ class FlowMatchingModule(L.LightningModule):
                 tau.to(self.device),
                 weights=batch.weights,
             )
+        if ranks > 1:
+            loss = loss * relative_weight(batch.weights, ranks)
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -165,6 +167,18 @@ class FlowMatchingModule(L.LightningModule):
 def _ranks() -> int:
     parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
     return torch.distributed.get_world_size() if parallel else 1
+
+
+def relative_weight(weights: Tensor, ranks: int) -> Tensor:
+    """Weight of this rank's windows over the mean of all ranks'.
+
+    The loss is a mean over cells with data, of which the ranks may have unequally many; the mean of
+    their losses is that of the global batch if each counts with its share.
+    """
+    own = weights.sum(dtype=torch.float64)
+    total = own.clone()
+    torch.distributed.all_reduce(total)
+    return (ranks * own / total).to(weights.dtype)
 
 
 def condition_of(batch: Batch) -> Condition:

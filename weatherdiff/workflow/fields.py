@@ -29,8 +29,17 @@ from weatherdiff.workflow.record import timed
 
 if TYPE_CHECKING:
     from weatherdiff.data.loader import WindowDataset
+    from weatherdiff.data.unprepared import SourceFields
 
-__all__ = ["init_times_of", "open_source", "open_store", "prepare", "window_spec", "windows_of"]
+__all__ = [
+    "init_times_of",
+    "open_source",
+    "open_store",
+    "open_training_fields",
+    "prepare",
+    "window_spec",
+    "windows_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +75,13 @@ def prepare(config: Config, *, overwrite: bool = False, scheduler: str | None = 
     Raises
     ------
     ConfigError
-        There is a store that was prepared with other settings.
+        There is a store that was prepared with other settings; or ``data.prepare`` is false.
     """
+    if not config.data.prepare:
+        raise ConfigError(
+            "data.prepare is false, so training reads the source itself and there is nothing to "
+            "prepare; leave it out to prepare a field store."
+        )
     if config.store.exists() and not overwrite:
         return _grown(config, scheduler)
     config.output.mkdir(parents=True, exist_ok=True)
@@ -113,7 +127,7 @@ def _grown(config: Config, scheduler: str | None) -> FieldStore:
 def prepare_settings(config: Config) -> str:
     """Give what a store depends on beside the source's contents; it is kept in the store."""
     settings = {
-        "data": config.data.model_dump(mode="json"),
+        "data": config.data.model_dump(mode="json", exclude={"prepare"}),
         "step": config.window.step,
         "frames": config.window.frames,
         "training": config.splits.training,
@@ -138,13 +152,34 @@ def open_store(config: Config) -> FieldStore:
     return store
 
 
+def open_training_fields(config: Config) -> FieldStore | SourceFields:
+    """Open what training reads: the field store, or the source itself if ``data.prepare`` is false.
+
+    Raises
+    ------
+    ConfigError
+        The store was prepared with other settings.
+    """
+    if config.data.prepare:
+        return open_store(config)
+    from weatherdiff.data.unprepared import open_unprepared
+
+    with progress_bar("statistics", "times") as progress:
+        return open_unprepared(
+            open_source(config),
+            config.source_statistics,
+            progress=progress,
+            **store_settings(config),
+        )
+
+
 def window_spec(config: Config) -> WindowSpec:
     """Give the shape of a window in time."""
     window = config.window
     return WindowSpec(window.history, window.frames, parse_step(window.step))
 
 
-def windows_of(config: Config, store: FieldStore, split: str) -> WindowDataset:
+def windows_of(config: Config, store: FieldStore | SourceFields, split: str) -> WindowDataset:
     """Give the windows of a split; those left out are counted in the log."""
     from weatherdiff.data.loader import WindowDataset
 
@@ -170,7 +205,9 @@ def init_times_of(
         times = seconds(ds["time"].values)
         valid = np.ones(len(times), bool)
     else:
-        store = FieldStore.open(config.store)
+        store = (
+            FieldStore.open(config.store) if config.data.prepare else open_training_fields(config)
+        )
         times, valid = store.times, store.valid
     window = config.window
     spec = WindowSpec(window.history, frames or window.frames, parse_step(window.step))

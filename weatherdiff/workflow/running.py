@@ -25,7 +25,8 @@ def run(config: Config) -> str:
     from weatherdiff.evaluation import open_scores, score_table
     from weatherdiff.models.folder import load_model
 
-    prepare(config)
+    if config.data.prepare:
+        prepare(config)
     if not config.model_folder.exists():
         train(config)
         if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,19 +16,30 @@ from weatherdiff.config import Config
 from weatherdiff.errors import ConfigError
 from weatherdiff.progress import progress_bar
 from weatherdiff.staging import locked, remove_leftovers
-from weatherdiff.workflow.fields import open_store, window_spec, windows_of
+from weatherdiff.workflow.fields import open_training_fields, window_spec, windows_of
 from weatherdiff.workflow.record import digest, set_threads, timed, versions
+from weatherdiff.workflow.transfer import (
+    load_start,
+    mixed,
+    on_terms_of,
+    plain_deviations,
+    report_deviations,
+    start_weights,
+)
 
 if TYPE_CHECKING:
+    from weatherdiff.data.loader import WindowDataset
     from weatherdiff.flow import Objective
     from weatherdiff.forecasting.forecaster import Forecaster
     from weatherdiff.grid import Grid
 
 __all__ = ["fair_crps", "objective_of", "train", "training_settings"]
 
+logger = logging.getLogger(__name__)
+
 
 def train(config: Config, *, resume: bool = True, overwrite: bool = False) -> Forecaster:
-    """Train on the prepared store; write the model folder.
+    """Train on the prepared store, or the source as it is; write the model folder.
 
     Parameters
     ----------
@@ -72,10 +84,15 @@ def _train(config: Config, *, resume: bool, overwrite: bool) -> Forecaster:
             "another output folder."
         )
     set_threads(config)
-    store = open_store(config)
+    store, start = open_training_fields(config), load_start(config)
+    if start is not None:
+        store = on_terms_of(start, store, config)
     objective = objective_of(config, store.grid)
-    training, validation = (windows_of(config, store, name) for name in ("training", "validation"))
+    own, validation = (windows_of(config, store, name) for name in ("training", "validation"))
     options = config.training
+    if not config.data.prepare:
+        _report_gain(own, options.batch_size)
+    training, others = mixed(config, own)
     precision = options.precision
     if precision == "auto":
         precision = "bf16-mixed" if bfloat16_is_fast() else "32-true"
@@ -95,6 +112,8 @@ def _train(config: Config, *, resume: bool, overwrite: bool) -> Forecaster:
             outputs=objective.outputs,
         ),
     )
+    if start is not None:
+        start_weights(network, start, objective, options.start_from)
     module = FlowMatchingModule(
         network,
         Optimization(
@@ -128,7 +147,12 @@ def _train(config: Config, *, resume: bool, overwrite: bool) -> Forecaster:
     # A store that was prepared again may hold other data: a run on it starts anew.
     settings = training_settings(config)
     del settings["training"]["devices"]  # a run goes on on any number of them
-    key = digest([settings, store.metadata["created"]])[:12]
+    contents = [store.metadata["created"], *(other["created"] for other in others)]
+    transfer: dict[str, Any] = {"mixture": others} if others else {}
+    if start is not None:
+        transfer["started_from"] = _describe_start(config, start, own)
+        contents.append(transfer["started_from"]["weights_sha256"])
+    key = digest([settings, *contents])[:12]
     folder = config.output / "training" / key
     with timed(config, "train"), progress_bar("train", "steps") as progress:
         result = fit(
@@ -174,6 +198,7 @@ def _train(config: Config, *, resume: bool, overwrite: bool) -> Forecaster:
                 "windows": len(training),
                 "windows_without_a_frame": training.windows.absent,
                 "windows_with_missing_data": training.windows.invalid,
+                **transfer,
             },
             "configuration": config.model_dump(mode="json", exclude={"output"}),
             "source": store.metadata["source"],
@@ -188,10 +213,48 @@ def _train(config: Config, *, resume: bool, overwrite: bool) -> Forecaster:
     return forecaster
 
 
+def _report_gain(windows: WindowDataset, batch_size: int) -> None:
+    """Say once how much faster a prepared store would be."""
+    from weatherdiff.data.gain import measure_gain
+    from weatherdiff.data.unprepared import SourceFields
+
+    if os.environ.get("RANK", "0") != "0" or not len(windows):
+        return
+    assert isinstance(windows.store, SourceFields)  # noqa: S101  (for the type checker)
+    gain = measure_gain(windows.store, windows.windows.indices, batch_size=batch_size)
+    logger.warning(
+        "Reading unprepared: %s.%s",
+        gain,
+        " All windows are in memory by now, so only the start would be faster."
+        if windows.in_memory
+        else " Set data.prepare, and run prepare, if steps wait for data.",
+    )
+
+
+def _describe_start(config: Config, start: Forecaster, own: WindowDataset) -> dict[str, Any]:
+    """Report and record what the training starts from, and how far the data are from it."""
+    from weatherdiff.data.mixture import deviations
+    from weatherdiff.models.folder import load_model
+
+    folder = config.training.start_from
+    assert folder is not None  # noqa: S101  (for the type checker)
+    found = deviations(own.store, own.windows.indices, start.normalizer)
+    report_deviations(f"{config.store.name} beside {folder}", found)
+    return {
+        "model": str(folder),
+        "weights_sha256": load_model(folder).metadata["weights_sha256"],
+        "source": start.provenance.get("source"),
+        "training": start.provenance.get("training"),
+        "deviations": plain_deviations(found),
+    }
+
+
 def training_settings(config: Config) -> dict[str, Any]:
     """Give what a model depends on beside the contents of the source."""
+    others = ("output", "forecast", "evaluation", "report", "batch", "threads")
+    # prepared or not, the windows are the same
     return config.model_dump(
-        mode="json", exclude={"output", "forecast", "evaluation", "report", "batch", "threads"}
+        mode="json", exclude={**dict.fromkeys(others, True), "data": {"prepare"}}
     )
 
 

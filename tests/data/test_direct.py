@@ -1,0 +1,141 @@
+"""A user's own Zarr of one time a chunk is read past the libraries, to the same values."""
+
+import logging
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from weatherdiff.data.channels import Channels
+from weatherdiff.data.direct import direct_reader
+from weatherdiff.data.open import open_fields
+from weatherdiff.data.source import Source
+from weatherdiff.data.stacked import split_channels
+from weatherdiff.data.unprepared import SourceReader
+from weatherdiff.errors import InputError
+
+FRAMES = 12
+DIMS = ("time", "latitude", "longitude")
+WANTED = [7, 0, 11, 7]
+
+
+@pytest.fixture(scope="module")
+def fields():
+    """A variable with levels and one without, north to south, 0 to 360 degrees."""
+    rng = np.random.default_rng(4)
+    start = np.datetime64("2020-03-01", "ns")
+    return xr.Dataset(
+        {
+            "temperature": (
+                ("time", "level", *DIMS[1:]),
+                280 + rng.normal(size=(FRAMES, 2, 4, 6)),
+                {"units": "K"},
+            ),
+            "2m_temperature": (DIMS, 290 + rng.normal(size=(FRAMES, 4, 6)), {"units": "K"}),
+        },
+        {
+            "time": start + np.arange(FRAMES) * np.timedelta64(6, "h"),
+            "level": [500, 850],
+            "latitude": [60.0, 50.0, 40.0, 30.0],
+            "longitude": [0.0, 5.0, 10.0, 345.0, 350.0, 355.0],
+        },
+    ).astype(np.float32)
+
+
+def stacked(ds):
+    """One array of all variables at all levels."""
+    channels = Channels.from_dataset(ds)
+    array = channels.stack(ds).astype(np.float32)
+    names = xr.Variable("channel", np.array(channels.labels, dtype=object))
+    units = ("channel", np.array(channels.units, dtype=object))
+    return array.assign_coords(channel=names, units=units).to_dataset(name="data")
+
+
+def write(ds, path, **encoding):
+    chunks = {name: {"chunks": (1, *ds[name].shape[1:]), **encoding} for name in ds.data_vars}
+    ds.to_zarr(path, zarr_format=3, encoding=chunks, consolidated=False)
+    return path
+
+
+def both_readers(path, **options):
+    ds = open_fields(path, **options)
+    source = Source(ds, Channels.from_dataset(ds))
+    ordinary = SourceReader(source)
+    return direct_reader(source, ordinary), ordinary
+
+
+@pytest.mark.parametrize("turned", [True, False])
+@pytest.mark.parametrize("layout", ["one array a variable", "stacked"])
+def test_frames_are_those_that_xarray_gives(fields, tmp_path, layout, turned):
+    ds = fields if turned else open_fields(fields).drop_attrs(deep=False).compute()
+    path = write(stacked(ds) if layout == "stacked" else ds, tmp_path / "own.zarr")
+    reader, ordinary = both_readers(path)
+    assert reader is not ordinary
+    np.testing.assert_array_equal(reader.read(WANTED), ordinary.read(WANTED))
+    out = np.empty((4, 3, 4, 6), np.float32)
+    assert reader.read(WANTED, out=out) is out
+    np.testing.assert_array_equal(out, ordinary.read(WANTED))
+
+
+def test_some_of_the_stacked_channels_are_taken_in_the_order_asked_for(fields, tmp_path):
+    path = write(stacked(fields), tmp_path / "own.zarr")
+    names = ["2m_temperature", "temperature_500"]
+    reader, ordinary = both_readers(path, variables=names)
+    assert reader is not ordinary
+    expected = np.stack([fields["2m_temperature"], fields["temperature"][:, 0]], axis=1)
+    expected = np.roll(expected[:, :, ::-1], 3, axis=-1)
+    np.testing.assert_array_equal(reader.read(WANTED), expected[WANTED])
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        {"scale_factor": 0.01, "add_offset": 280.0, "dtype": "int16", "_FillValue": -32768},
+        {"_FillValue": 1e20},
+        {"dtype": "float64"},
+        {"chunks": (2, 4, 6)},
+    ],
+)
+def test_what_is_stored_otherwise_is_read_through_xarray(fields, tmp_path, encoding):
+    path = write(fields[["2m_temperature"]], tmp_path / "own.zarr", **encoding)
+    reader, ordinary = both_readers(path)
+    assert reader is ordinary
+
+
+def test_converted_units_are_read_through_xarray(fields, tmp_path):
+    ds = (fields[["2m_temperature"]] - 273.15).astype(np.float32)
+    ds["2m_temperature"].attrs["units"] = "degC"
+    reader, ordinary = both_readers(write(ds, tmp_path / "own.zarr"))
+    assert reader is ordinary
+
+
+def test_times_that_were_put_in_order_are_read_through_xarray(fields, tmp_path, caplog):
+    path = write(fields.isel(time=slice(None, None, -1)), tmp_path / "own.zarr")
+    with caplog.at_level(logging.INFO):
+        reader, ordinary = both_readers(path)
+    assert reader is ordinary
+    assert "not as they are stored" in caplog.text
+
+
+def test_a_link_to_bytes_elsewhere_is_refused(fields, tmp_path):
+    path = write(fields[["2m_temperature"]], tmp_path / "own.zarr")
+    reader, ordinary = both_readers(path)
+    assert reader is not ordinary
+    chunk = path / "2m_temperature" / "c" / "3" / "0" / "0"
+    (tmp_path / "elsewhere").write_bytes(chunk.read_bytes())
+    chunk.unlink()
+    chunk.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a link"):
+        reader.read([3])
+
+
+def test_stacked_names_become_variables_with_their_units(fields):
+    ds = split_channels(stacked(fields))
+    assert list(ds.data_vars) == ["temperature_500", "temperature_850", "2m_temperature"]
+    assert {field.attrs["units"] for field in ds.data_vars.values()} == {"K"}
+    xr.testing.assert_equal(
+        ds["temperature_850"].variable, fields["temperature"].sel(level=850).variable
+    )
+    twice = stacked(fields).assign_coords(channel=["a", "b", "a"])
+    with pytest.raises(InputError, match="'a' along channel"):
+        split_channels(twice)
