@@ -127,6 +127,7 @@ class FieldStore:
                     "frames": manifest.frames,
                     "frames_with_gaps": manifest.frames_with_gaps,
                     "additions": manifest.additions,
+                    "packing": manifest.packing,
                 }
             arrays = {
                 name: _small(group, name)
