@@ -131,3 +131,15 @@ def test_a_loop_that_is_left_leaves_no_thread(pooled: Callable[..., WindowDataMo
         assert threading.active_count() > before
         break
     assert threading.active_count() == before
+
+
+def test_training_batches_alone_are_moved_in_the_type_that_was_asked_for(
+    pooled: Callable[..., WindowDataModule],
+) -> None:
+    data = pooled(dtype=torch.bfloat16)
+    batch = next(iter(data.val_dataloader()))
+    for training, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        data.trainer = SimpleNamespace(training=training)
+        moved = data.transfer_batch_to_device(batch, torch.device("cpu"), 0)
+        assert moved.history.dtype == moved.target.dtype == dtype
+        assert moved.weights.dtype == torch.float32

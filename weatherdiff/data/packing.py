@@ -142,12 +142,8 @@ def packing_of(
     for _, ds, names in parts:
         for own, field in ds.data_vars.items():
             code, pair = field.encoding, None
-            dtype = np.dtype(code.get("dtype") or "f8")
-            if (
-                dtype.kind in "iu"
-                and dtype.itemsize <= 2
-                and np.ndim(code.get("scale_factor")) == 0
-            ):
+            dtype: np.dtype[Any] = np.dtype(code.get("dtype") or "f8")
+            if dtype.kind in "iu" and dtype.itemsize <= 2:
                 pair = (float(code.get("scale_factor", 1)), float(code.get("add_offset", 0)))
             found.setdefault(names.get(str(own), str(own)), set()).add(pair)
     return {name: pairs.pop() for name, pairs in found.items() if len(pairs) == 1}
@@ -158,13 +154,12 @@ def packed_size(channels: int, cells: int) -> int:
     return channels * (HEADER + 2 * cells)
 
 
-def unpack(chunk: Array | bytes, out: Array) -> Array:
+def unpack(chunk: bytes | memoryview | Array, out: Array) -> Array:
     """Undo :func:`pack`.
 
     Parameters
     ----------
-    chunk : (n,)
-        Bytes.
+    chunk : bytes, memoryview or array of bytes
     out : (channel, cell)
         float32 and contiguous; it is filled.
 
@@ -173,12 +168,12 @@ def unpack(chunk: Array | bytes, out: Array) -> Array:
     ValueError
         There are not as many bytes as the values need.
     """
-    data = np.frombuffer(chunk, np.uint8) if isinstance(chunk, bytes) else chunk
     channels, cells = out.shape
-    if len(data) != packed_size(channels, cells):
-        raise ValueError(f"it has {len(data)} bytes for {channels} x {cells} packed values")
-    header = data[: HEADER * channels].copy().view("<f8").reshape(channels, 3)
-    codes = data[HEADER * channels :].view("<u2").reshape(channels, cells)
+    if len(chunk) != packed_size(channels, cells):
+        raise ValueError(f"it has {len(chunk)} bytes for {channels} x {cells} packed values")
+    # The table is copied, as it may begin anywhere; codes begin at an even place of the file.
+    header = np.frombuffer(chunk, "<f8", 3 * channels).copy().reshape(channels, 3)
+    codes = np.frombuffer(chunk, "<u2", offset=HEADER * channels).reshape(channels, cells)
     _unpacker()(codes, header, out)
     return out
 

@@ -103,9 +103,9 @@ class Profile:
         """
         if self.name == "lz4":
             return decode(chunk, out, path)
-        content = np.frombuffer(unseal(chunk, path), np.uint8)
+        content = unseal(chunk, path)
         if self.name == "raw":
-            out[...] = content.view("<f4").reshape(out.shape)
+            out[...] = np.frombuffer(content, "<f4").reshape(out.shape)
         else:
             unpack(content, out.reshape(len(out), -1))
         return out

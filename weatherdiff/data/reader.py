@@ -211,7 +211,7 @@ class BlockReader:
     def _decode_file(
         self, number: int, frames: list[int], places: dict[int, int], rows: Bytes
     ) -> None:
-        name, first = self.array.file(number), number * self.array.frames_per_file
+        name, first = self.array.file_name(number), number * self.array.frames_per_file
         try:
             file = os.open(name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         except FileNotFoundError:
@@ -262,7 +262,7 @@ class BlockReader:
             index = self._fetch(file, number, frame, begin, array.index_bytes)
             if array.index_checksum and not _is_whole(index):
                 raise self._damaged(frame, number, "the checksum of the index does not match")
-            entries = index[: 16 * array.frames_per_file].view("<i8").reshape(-1, 2)
+            entries = np.frombuffer(index, "<i8", 2 * array.frames_per_file).reshape(-1, 2)
             absent = (entries == -1).all(axis=1)
             inside = (
                 (entries >= 0).all(axis=1)
@@ -302,10 +302,10 @@ class BlockReader:
                     raise self._damaged(frame, number, "its checksum does not match")
                 chunk = chunk[:-4]
             try:
-                if array.compressor == "blosc":
-                    _decompress_blosc(chunk, row)
-                elif array.compressor == "packed":
+                if array.compressor == "packed":
                     unpack(chunk, row.view(np.float32).reshape(array.shape[1], -1))
+                elif array.compressor == "blosc":
+                    _decompress_blosc(chunk, row)
                 else:
                     numcodecs.zstd.decompress(chunk, row)
             except (RuntimeError, ValueError) as error:
@@ -356,9 +356,9 @@ def _fill(file: int, offset: int, *memory: Bytes) -> bool:
 
 def _is_whole(data: Bytes) -> bool:
     """Whether bytes end with the CRC32C of those before."""
-    return len(data) >= 4 and google_crc32c.value(data[:-4]) == int.from_bytes(
-        data[-4:].tobytes(), "little"
-    )
+    # (it takes arrays, and no memoryview)
+    known = int.from_bytes(data[-4:].tobytes(), "little")
+    return len(data) >= 4 and google_crc32c.value(data[:-4]) == known
 
 
 def _decompress_blosc(chunk: Bytes, row: Bytes) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +136,17 @@ class StoredArray:
 
     def file(self, number: int) -> Path:
         """Name the file of frames ``number * frames_per_file`` and following."""
-        key = self.separator.join(["c", str(number), *("0" for _ in self.shape[1:])])
-        return self.path / key
+        return Path(self.file_name(number))
+
+    def file_name(self, number: int) -> str:
+        """Give the same as text, which costs a tenth."""
+        before, after = self._around_number
+        return f"{before}{number}{after}"
+
+    @cached_property
+    def _around_number(self) -> tuple[str, str]:
+        tail = "".join(f"{self.separator}0" for _ in self.shape[1:])
+        return os.path.join(self.path, f"c{self.separator}"), tail
 
 
 def _codecs(codecs: list[dict[str, Any]], require: Any) -> tuple[str | None, bool]:

@@ -135,12 +135,14 @@ class WindowDataModule(L.LightningDataModule):
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
         """Copy a batch to the device; one of training in the type that was asked for."""
-        transfer = self._transfer if self.trainer.training else self._transfer_validation
+        training = self.trainer is not None and self.trainer.training
+        transfer = self._transfer if training else self._transfer_validation
         return transfer(batch, device)
 
     @property
     def _on_cuda(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        strategy = getattr(self.trainer, "strategy", None)  # there is none outside of a run
+        return strategy is not None and strategy.root_device.type == "cuda"
 
     @property
     def _step(self) -> int:

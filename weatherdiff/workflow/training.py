@@ -96,6 +96,10 @@ def _train(config: Config, *, resume: bool, overwrite: bool) -> Forecaster:
     precision = options.precision
     if precision == "auto":
         precision = "bf16-mixed" if bfloat16_is_fast() else "32-true"
+    if options.batches == "bf16" and precision != "bf16-mixed":
+        raise ConfigError(
+            f"training.batches bf16 needs training.precision bf16-mixed; here it is {precision}."
+        )
     example = training[0]
     network = _seeded(
         options.seed,
