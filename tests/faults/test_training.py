@@ -88,13 +88,18 @@ def run(
     return fit(module, data, folder, schedule=schedule, progress=progress)
 
 
+def place(name: object) -> str:
+    return Path(str(name)).name
+
+
 def tensors(value: Any, name: str = "") -> dict[str, Tensor]:
-    """All tensors of a nested state, by their place in it."""
+    """All tensors of a nested state, by their place in it, whatever the folder."""
     match value:
         case Tensor():
             return {name: value}
         case dict():
-            return {k: t for n, v in value.items() for k, t in tensors(v, f"{name}/{n}").items()}
+            parts = [tensors(v, f"{name}/{place(n)}") for n, v in value.items()]
+            return {k: t for part in parts for k, t in part.items()}
         case list() | tuple():
             return tensors(dict(enumerate(value)), name)
         case _:

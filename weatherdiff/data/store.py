@@ -111,14 +111,14 @@ class FieldStore:
             ) from error
         if metadata.get("format") != FORMAT:
             raise InputError(
-                f"{path / 'zarr.json'} is of {metadata.get('format')!r}, not of a {FORMAT}."
+                f"{path / 'zarr.json'} is of {metadata.get('format')!r}, not a {FORMAT}."
             )
         if metadata.get("version", 0) > FORMAT_VERSION:
             raise InputError(
                 f"{path / 'zarr.json'} says format version {metadata['version']}; this weatherdiff "
                 f"reads up to {FORMAT_VERSION}. Upgrade weatherdiff, or prepare the store again."
             )
-        manifest = None
+        manifest: Manifest | None = None
         try:
             if metadata["version"] > 1 or Manifest.is_there(path):
                 # before the arrays: these may have grown since, and are cut to what it says
@@ -130,11 +130,11 @@ class FieldStore:
                     "packing": manifest.packing,
                 }
             arrays = {
-                name: _small(group, name)
+                name: _small(group, name, path)
                 for name in ("time", "latitude", "longitude", "valid", "mask", "static")
             }
             statistics = {
-                name: _small(group, f"statistics/{name}")
+                name: _small(group, f"statistics/{name}", path)
                 for name in ("climatology", "std", "tendency_std")
             }
             frames = metadata.setdefault("frames", len(arrays["time"]))
@@ -272,11 +272,16 @@ def _read_run(array: zarr.Array, start: int, stop: int, path: Path) -> npt.NDArr
     raise StorageError(f"Frame {bad} cannot be read from {file}: {reason}. {ADVICE}")
 
 
-def _small(group: zarr.Group, name: str) -> npt.NDArray[Any]:
+def _small(group: zarr.Group, name: str, path: Path) -> npt.NDArray[Any]:
     array = _array(group, name)
-    if array.nchunks_initialized < array.nchunks:
-        raise ValueError(f"the values of {name} are lost")
-    return np.asarray(array[...])
+    files = [f"{name}/{array.metadata.encode_chunk_key(i)}" for i in np.ndindex(array.cdata_shape)]
+    lost = [file for file in files if not (path / file).is_file()]
+    if lost:
+        raise ValueError(f"the values of {name} are lost ({lost[0]} is absent)")
+    try:
+        return np.asarray(array[...])
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{', '.join(files)}: {error}") from error
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array:

@@ -82,7 +82,7 @@ def write_scores(scores: xr.Dataset, path: str | os.PathLike[str]) -> None:
             # Without, zarr looks at all names in the folder, and warns of the manifest. That Zarr
             # v3 has no word on it is what it warns of here.
             warnings.simplefilter("ignore", UserWarning)
-            zarr.consolidate_metadata(zarr.storage.LocalStore(temporary))
+            zarr.consolidate_metadata(str(temporary))
         write_manifest(temporary, {"format": _FORMAT})
 
 

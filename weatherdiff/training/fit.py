@@ -256,6 +256,7 @@ class _StopWhenAsked(callbacks.Callback):
         self.received: list[int] = []
         self._trainer: L.Trainer | None = None
         self._validating = False
+        self._saved = -1  # the step of the last checkpoint
 
     def ask(self) -> None:
         """Have Lightning stop at the next occasion, if a signal has come."""
@@ -274,8 +275,16 @@ class _StopWhenAsked(callbacks.Callback):
         self._validating = False
         self.ask()
 
+    def on_save_checkpoint(self, trainer: L.Trainer, *_: Any) -> None:
+        self._saved = trainer.global_step
+
+    def on_load_checkpoint(self, _: L.Trainer, __: Any, checkpoint: dict[str, Any]) -> None:
+        self._saved = checkpoint["global_step"]
+
     def on_exception(self, trainer: L.Trainer, _: Any, exception: BaseException) -> None:
-        if isinstance(exception, SIGTERMException):
+        # One that was saved in a validation stays: Lightning takes a later one of the same step for
+        # one in a validation, too, and would then count the steps of the log from one too many.
+        if isinstance(exception, SIGTERMException) and self._saved != trainer.global_step:
             trainer.save_checkpoint(self.path, weights_only=False)
 
 
