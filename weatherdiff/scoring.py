@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.config import Evaluation
+from weatherdiff.data.engine import open_cluster
 from weatherdiff.errors import InputError, MissingInputError
 from weatherdiff.evaluation import (
     AnalogEnsemble,
@@ -213,7 +214,7 @@ def executor_of(scheduler: str | None, workers: int | None) -> Iterator[Executor
     Parameters
     ----------
     scheduler : str, optional
-        Address of a running dask scheduler, such as ``tcp://10.0.0.1:8786``.
+        Address of a running dask scheduler, such as ``tcp://10.0.0.1:8786``, or ``local:4``.
     workers : int, optional
         Threads, as many as there are processors unless given.
     """
@@ -221,11 +222,5 @@ def executor_of(scheduler: str | None, workers: int | None) -> Iterator[Executor
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
             yield pool
         return
-    from dask.distributed import Client
-
-    try:
-        client = Client(scheduler, timeout="30s")
-    except (OSError, TimeoutError) as error:
-        raise MissingInputError(f"There is no dask scheduler at {scheduler}: {error}.") from error
-    with client, client.get_executor() as cluster:
+    with open_cluster(scheduler) as client, client.get_executor() as cluster:
         yield cluster

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -14,9 +16,12 @@ from weatherdiff.errors import ConfigError, MissingInputError
 if TYPE_CHECKING:
     from dask.distributed import Client
 
-__all__ = ["Scheduler", "run_tasks"]
+__all__ = ["Scheduler", "open_cluster", "run_tasks"]
 
-#: None, ``"threads"``, or a cluster: its address or a client.
+#: A cluster of so many processes of this machine, for as long as the work takes.
+_LOCAL = re.compile(r"local:([1-9]\d{0,3})")
+
+#: None, ``"threads"``, or a cluster: ``"local:4"``, its address, or a client.
 Scheduler = Literal["threads"] | str | Any | None
 
 
@@ -39,7 +44,7 @@ def run_tasks(
     indices : iterable of int
     scheduler : None, "threads", str or dask.distributed.Client
         One after the other by default; else at once, as many as there are processors, or as the
-        cluster at that address has.
+        cluster at that address has; ``"local:4"`` is one of four processes of this machine.
     done : callable
         Told the index of each task as it is done.
 
@@ -59,7 +64,7 @@ def run_tasks(
         with ThreadPoolExecutor(workers) as pool:
             _drain(indices, lambda i: pool.submit(getattr(job, task), i), _first, workers, done)
     else:
-        with _client(scheduler) as client:
+        with open_cluster(scheduler) as client:
             from dask.distributed import wait as wait_for
 
             def first(running: list[Any]) -> Iterable[Any]:
@@ -107,7 +112,22 @@ def _drain(
 
 
 @contextmanager
-def _client(scheduler: Any) -> Iterator[Client]:
+def open_cluster(scheduler: Any) -> Iterator[Client]:
+    """Connect to a cluster of ``dask.distributed``, or start one on this machine.
+
+    Parameters
+    ----------
+    scheduler : str or dask.distributed.Client
+        The address of a dask scheduler, ``"local:4"`` for four worker processes of one thread each,
+        which end with the context, or a client, which is left open.
+
+    Raises
+    ------
+    ConfigError
+        None of these.
+    MissingInputError
+        There is no cluster at the address.
+    """
     from dask.distributed import Client
 
     if isinstance(scheduler, Client):
@@ -115,17 +135,44 @@ def _client(scheduler: Any) -> Iterator[Client]:
         return
     if not isinstance(scheduler, str):
         raise ConfigError(
-            f'scheduler is {scheduler!r}; give "threads", the address of a dask scheduler, or a '
-            "dask.distributed.Client."
+            f'scheduler is {scheduler!r}; give "threads", "local:4", the address of a dask '
+            "scheduler, or a dask.distributed.Client."
         )
+    local = _LOCAL.fullmatch(scheduler)
+    if local:
+        with _local_cluster(int(local[1])) as client:
+            yield client
+        return
     try:
         client = Client(scheduler, timeout="30s")
     except ValueError as error:
         raise ConfigError(
-            f'scheduler {scheduler!r} is neither "threads" nor an address such as '
-            f"tcp://10.0.0.1:8786: {error}"
+            f'scheduler {scheduler!r} is neither "threads", nor "local:4" for four processes, nor '
+            f"an address such as tcp://10.0.0.1:8786: {error}"
         ) from error
     except (OSError, TimeoutError) as error:
         raise MissingInputError(f"There is no dask scheduler at {scheduler}: {error}.") from error
     with client:
+        yield client
+
+
+@contextmanager
+def _local_cluster(workers: int) -> Iterator[Client]:
+    """Start processes that leave what is to be said of their work, and of their end, to us."""
+    import dask
+    from dask.distributed import Client, LocalCluster
+
+    quiet = {"distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical"}
+    with (
+        dask.config.set(quiet),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=":0",  # any free port: there may be another cluster here
+            memory_limit=0,  # a worker that is paused at some share of the memory waits for ever
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
         yield client
