@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from weatherdiff.data.calendars import STANDARD
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.moments import STATISTICS
 from weatherdiff.data.normalization import Normalizer
+from weatherdiff.data.quality import Looker
 from weatherdiff.data.shards import chunk_file, encode, put_file
 from weatherdiff.data.store import CODECS, FORMAT, FORMAT_VERSION, LOST
-from weatherdiff.data.tasks import CHANGES, FIELDS, FRAMES, SEEN
+from weatherdiff.data.tasks import CHANGES, FIELDS, FRAMES, LOOKS, SEEN
 from weatherdiff.data.windows import Int
 from weatherdiff.grid import Grid
 
@@ -27,14 +29,22 @@ TIMES_PER_CHUNK = 2**16
 
 
 def create_store(
-    path: Path, *, channels: Channels, grid: Grid, times: Int, shard: int, leads: Int
+    path: Path,
+    *,
+    channels: Channels,
+    grid: Grid,
+    times: Int,
+    shard: int,
+    leads: Int,
+    looker: Looker,
+    calendar: str = STANDARD,
 ) -> None:
     """Create a store with its coordinates, and the empty arrays that the tasks will fill."""
     group = zarr.create_group(path, zarr_format=3, overwrite=False)
     put(group, "time", times, ("time",), grows=True).attrs.update(
         {
             "units": "seconds since 1970-01-01 00:00:00",
-            "calendar": "proleptic_gregorian",
+            "calendar": calendar,
             "standard_name": "time",
         }
     )
@@ -57,6 +67,9 @@ def create_store(
     put(moments, "statistic", _text(STATISTICS), ("statistic",))
     put(moments, "channel", labels, ("channel",))
     put(moments, "lead", leads, ("lead",)).attrs["units"] = "seconds"
+    quality = group.create_group("quality")
+    put(quality, "number", _text(looker.labels), ("number",))
+    put(quality, "channel", labels, ("channel",))
     counted = (len(channels), len(STATISTICS))
     for name, one, sizes, dimensions, dtype in (
         (FRAMES, shard, (len(times), *counted), ("time", "channel", "statistic"), "f8"),
@@ -66,6 +79,13 @@ def create_store(
             (len(times), len(leads), *counted),
             ("time", "lead", "channel", "statistic"),
             "f8",
+        ),
+        (
+            LOOKS,
+            shard,
+            (len(times), len(channels), looker.size),
+            ("time", "channel", "number"),
+            "f4",
         ),
         (
             SEEN,
@@ -80,7 +100,7 @@ def create_store(
             shape=sizes,
             chunks=(one, *sizes[1:]),
             dtype=dtype,
-            fill_value=np.nan if dtype == "f8" else False,
+            fill_value=False if dtype == "bool" else np.nan,
             compressors=CODECS,
             dimension_names=dimensions,
         )
@@ -177,8 +197,11 @@ def lengthen(
         (FIELDS, count),
         (FRAMES, count),
         (CHANGES, count),
+        (LOOKS, count),
         (SEEN, -(-count // shard)),
     ):
+        if name == LOOKS and not (path / name).exists():  # a store of an older version
+            continue
         changed.append(path / name / "zarr.json")
         document = json.loads(changed[-1].read_bytes())
         document["shape"][0] = length

@@ -28,11 +28,15 @@ class Manifest:
         Of these, how many have missing data.
     additions : tuple of dict
         One for each time that dates were added: their span, and the drift of their statistics.
+    quality : tuple of dict, optional
+        What quality control has found in these frames, see
+        :class:`weatherdiff.data.quality.Finding`; None if nothing has looked.
     """
 
     frames: int
     frames_with_gaps: int
     additions: tuple[dict[str, Any], ...] = ()
+    quality: tuple[dict[str, Any], ...] | None = None
 
     @classmethod
     def read(cls, store: Path) -> Manifest:
@@ -48,6 +52,8 @@ class Manifest:
         if checksum(_text(document).encode()) != known:
             raise ValueError("the manifest does not have its checksum")
         document["additions"] = tuple(document["additions"])
+        if document.get("quality") is not None:
+            document["quality"] = tuple(document["quality"])
         return cls(**document)
 
     def write(self, store: Path) -> None:

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Required, TypedDict, Unpack
+from typing import Any, Literal, Required, TypedDict, Unpack, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import xarray as xr
 import zarr
 
 from weatherdiff import schema
+from weatherdiff.data.calendars import STANDARD, Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.create import create_store, finish_store
 from weatherdiff.data.engine import Scheduler, run_tasks
@@ -24,6 +25,7 @@ from weatherdiff.data.manifest import Manifest
 from weatherdiff.data.moments import Moments
 from weatherdiff.data.normalization import fit_normalizer
 from weatherdiff.data.plan import BLOCK_BYTES, Plan, analysis_times, require_step
+from weatherdiff.data.quality import Quality, control_quality, looker_of
 from weatherdiff.data.source import Source
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.tasks import FRAMES, SEEN, Job
@@ -60,6 +62,9 @@ class Settings(TypedDict, total=False):
         frame out. They never count in the loss.
     held_out : sequence of (start, stop), optional
         Periods of validation and test, which statistics must not touch.
+    quality : {"report", "refuse", "mark"}
+        What is done about frames that quality control finds fault with: they are told of, the data
+        are refused, or the frames become missing.
     """
 
     training_period: Required[tuple[str, str]]
@@ -67,6 +72,7 @@ class Settings(TypedDict, total=False):
     frames: Required[int]
     fill: Fill | None
     held_out: Sequence[tuple[str, str]]
+    quality: Quality
 
 
 def make_plan(ds: xr.Dataset, **settings: Unpack[Settings]) -> Plan:
@@ -80,10 +86,11 @@ def make_plan(ds: xr.Dataset, **settings: Unpack[Settings]) -> Plan:
         A period or step cannot be read, the data cannot serve it, or the training period touches
         one that is held out.
     """
-    period = Period.parse(*settings["training_period"])
+    calendar = Calendar.of(ds["time"]).name if "time" in ds.coords else STANDARD
+    period = Period.parse(*settings["training_period"], calendar)
     spec = _spec(settings)
     for other in settings.get("held_out", ()):
-        held = Period.parse(*other)
+        held = Period.parse(*other, calendar)
         if held.start <= period.stop and period.start <= held.stop:
             raise ConfigError(
                 f"The statistics would be of the training period {period}, which touches the "
@@ -95,6 +102,11 @@ def make_plan(ds: xr.Dataset, **settings: Unpack[Settings]) -> Plan:
         "frames": spec.frames,
         "fill": settings.get("fill"),
     }
+    quality = settings.get("quality", "report")
+    if quality not in get_args(Quality):
+        raise ConfigError(f"quality is {quality!r}; choose of {', '.join(get_args(Quality))}.")
+    if quality != "report":  # plans of before there was a choice stay
+        known["quality"] = quality
     plan = Plan.of(ds, known, block_bytes=BLOCK_BYTES)
     require_step(plan, spec.step)
     return plan
@@ -170,8 +182,10 @@ def prepare(
     schema.validate(ds)
     plan = make_plan(ds, **settings)
     channels, times, grid = Channels.from_dataset(ds), analysis_times(ds), Grid.from_dataset(ds)
-    spec, period = _spec(settings), Period.parse(*settings["training_period"])
-    fill = settings.get("fill")
+    calendar = plan.calendar
+    spec, period = _spec(settings), Period.parse(*settings["training_period"], calendar)
+    fill, quality = settings.get("fill"), settings.get("quality", "report")
+    looker = looker_of(ds, channels, grid)
     names, static = _static(ds)
 
     with working_folder(path, plan, overwrite=overwrite) as folder:
@@ -179,12 +193,17 @@ def prepare(
         if not (folder / SEEN / "zarr.json").exists():  # which is created last
             empty(folder)
             create_store(
-                folder, channels=channels, grid=grid, times=times, shard=plan.shard, leads=leads
-            )
-        job = Job(Source(ds, channels), folder, times, 0, plan.shard, leads, plan.digest)
+                folder, channels=channels, grid=grid, times=times, shard=plan.shard, leads=leads,
+                looker=looker, calendar=calendar,
+            )  # fmt: skip
+        job = Job(
+            Source(ds, channels), folder, times, 0, plan.shard, leads, plan.digest, looker,
+            "missing" if quality == "mark" else "refused", calendar,
+        )  # fmt: skip
         run_tasks(
             job, "write_fields", job.indices, scheduler=scheduler, done=counted(job, progress)
         )
+        findings = control_quality(job, quality, filled=fill is not None)
         frames, mask = _learn(folder)
         _require_data(channels, mask)
         gaps = _gaps(frames, mask)
@@ -220,7 +239,8 @@ def prepare(
                 "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             },
         )
-        Manifest(frames=len(times), frames_with_gaps=int((~whole).sum())).write(folder)
+        told = tuple(finding.to_dict() for finding in findings)
+        Manifest(len(times), int((~whole).sum()), quality=told).write(folder)
     return FieldStore.open(path)
 
 

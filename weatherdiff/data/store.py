@@ -16,12 +16,13 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
+from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.manifest import Manifest
 from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.reader import BlockReader, FunctionReader, Reader
 from weatherdiff.data.stored_array import UnknownLayoutError
-from weatherdiff.data.windows import Int, to_datetime
+from weatherdiff.data.windows import Int
 from weatherdiff.errors import InputError, MissingInputError, StorageError
 from weatherdiff.grid import Grid
 
@@ -155,6 +156,11 @@ class FieldStore:
         return (len(self.times), len(self.channels), *self.grid.shape)
 
     @property
+    def calendar(self) -> str:
+        """CF name of the calendar of the times."""
+        return self.normalizer.period.calendar
+
+    @property
     def nbytes(self) -> int:
         """Size of the fields when decoded."""
         return 4 * int(np.prod(self.shape))
@@ -206,7 +212,7 @@ class FieldStore:
             opened["fields"]
             .isel(time=slice(len(self.times)))
             .assign_coords(
-                time=to_datetime(self.times),
+                time=Calendar(self.calendar).dates(self.times),
                 latitude=self.grid.latitude,
                 longitude=self.grid.longitude,
             )

@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from weatherdiff.data.calendars import STANDARD, Calendar
 from weatherdiff.data.moments import NOTHING, STATISTICS, Moments, change_moments, frame_moments
+from weatherdiff.data.quality import Looker, without_infinite
 from weatherdiff.data.shards import (
     checksum,
     chunk_file,
@@ -35,7 +37,7 @@ from weatherdiff.data.source import Source
 from weatherdiff.data.windows import Int
 from weatherdiff.errors import InputError, StorageError
 
-__all__ = ["CHANGES", "FIELDS", "FRAMES", "LOG", "SEEN", "Job"]
+__all__ = ["CHANGES", "FIELDS", "FRAMES", "LOG", "LOOKS", "SEEN", "Job"]
 
 Array = npt.NDArray[Any]
 Entry = dict[str, Any]
@@ -43,6 +45,7 @@ Entry = dict[str, Any]
 #: Folders of the arrays, within the store. What is no array lies in that of the fields, where
 #: nothing that reads Zarr looks for any.
 FIELDS, FRAMES, CHANGES, SEEN = "fields", "moments/frames", "moments/changes", "moments/seen"
+LOOKS = "quality/looks"
 LOG = "fields/log"
 
 ENCODERS = 2  # threads that compress the frames of one task
@@ -68,6 +71,12 @@ class Job:
         Of the changes whose moments are kept, in seconds.
     key : str
         Names the plan: what another plan has written is not taken for this one's.
+    looker : Looker, optional
+        Looks at the frames for quality control; a store of an older version has no room for it.
+    infinite : {"refused", "missing"}
+        What infinite values are.
+    calendar : str
+        Of the times.
     """
 
     source: Source
@@ -77,6 +86,9 @@ class Job:
     shard: int
     leads: Int
     key: str
+    looker: Looker | None = None
+    infinite: str = "refused"
+    calendar: str = STANDARD
 
     @property
     def indices(self) -> range:
@@ -112,9 +124,15 @@ class Job:
         start, stop = self.span(index)
         old = max(0, self.kept - start)
         block = self.source.read(start + old - self.kept, stop - self.kept)
-        self._refuse_infinite(block, start + old)
+        if self.infinite == "missing":
+            infinite = without_infinite(block)
+        else:
+            infinite = np.zeros(block.shape[:2])
+            self._refuse_infinite(block, start + old)
         table = np.full((self.shard, self.frame[0], len(STATISTICS)), np.nan)
         table[old : stop - start] = frame_moments(block)
+        looks = None if self.looker is None else self._look(block, infinite, stop - start)
+        block[infinite > 0] = np.nan  # the whole frame is not to be trusted
         seen: Array = np.any(~np.isnan(block), axis=0)
         with ThreadPoolExecutor(ENCODERS) as pool:
             chunks = list(pool.map(encode, block))
@@ -128,6 +146,10 @@ class Job:
             self._chunk_file(FRAMES, index, 2): encode(table),
             self._chunk_file(SEEN, index, 3): encode(seen[None]),
         }
+        if looks is not None:
+            if old:
+                looks[:old] = self._chunk(LOOKS, index, looks)[:old]
+            files[self._chunk_file(LOOKS, index, 2)] = encode(looks)
         merged = Moments.merge(table[: stop - start])
         moments = {
             label: {n: x if np.isfinite(x) else None for n, x in zip(STATISTICS, row, strict=True)}
@@ -191,6 +213,57 @@ class Job:
             )
         return out
 
+    def looks(self, start: int, stop: int) -> Array:
+        """Give the looks at frames of the store (time, channel, number)."""
+        assert self.looker is not None  # noqa: S101  (for the type checker)
+        like = np.empty((self.shard, self.frame[0], self.looker.size), np.float32)
+        parts = [
+            self._chunk(LOOKS, index, like)[
+                max(start - index * self.shard, 0) : stop - index * self.shard
+            ]
+            for index in range(start // self.shard, -(-stop // self.shard))
+        ]
+        return np.concatenate(parts)
+
+    def make_missing(self, index: int, bad: Array) -> None:
+        """Make frames of some channels of a shard missing, which the log then says.
+
+        Parameters
+        ----------
+        index : int
+            Of a shard that is there.
+        bad : (time, channel)
+            Of all frames of the store; those that were kept do not change.
+        """
+        start, stop = self.span(index)
+        old = max(0, self.kept - start)
+        bad = bad[start + old : stop]
+        if not bad.any():
+            return
+        entry: Entry = json.loads(self._log_file("fields", index).read_bytes())
+        marked = np.argwhere(bad).tolist()
+        if entry.get("marked") == marked:
+            return
+        fields = self.read(np.arange(start + old, stop))
+        fields[bad] = np.nan
+        chunks = unpack_shard(self._shard_file(index), self.shard)
+        for row in np.flatnonzero(bad.any(axis=1)).tolist():
+            chunks[old + row] = encode(fields[row])
+        like = np.empty((self.shard, self.frame[0], len(STATISTICS)))
+        table = self._chunk(FRAMES, index, like)
+        table[old : stop - start] = frame_moments(fields)
+        seen = np.any(~np.isnan(fields), axis=0)
+        if old:
+            seen |= np.any(~np.isnan(self.read(np.arange(start, start + old))), axis=0)
+        files = {
+            self._shard_file(index): pack_shard(chunks, self.shard),
+            self._chunk_file(FRAMES, index, 2): encode(table),
+            self._chunk_file(SEEN, index, 3): encode(seen[None]),
+        }
+        more = {k: v for k, v in entry.items() if k not in ("key", "frames", "files")}
+        kept = {n: v for n, v in entry["files"].items() if self.folder / n not in files}
+        self._finish("fields", index, files, {**more, "marked": marked}, kept)
+
     def frame_table(self, index: int) -> Array:
         """Moments of the new frames of a shard (time, channel, statistic)."""
         start, stop = self.span(index)
@@ -215,12 +288,21 @@ class Job:
         return chunks
 
     def _refuse_infinite(self, block: Array, start: int) -> None:
-        if np.isinf(block).any():
-            time, channel = np.argwhere(np.isinf(block))[0][:2]
+        infinite = np.isinf(block)
+        if infinite.any():
+            time, channel = np.argwhere(infinite)[0][:2]
             raise InputError(
                 f"{self.source.channels.labels[channel]} has infinite values, first at time index "
-                f"{start + time}; mask or correct them."
+                f"{start + time}, {Calendar(self.calendar).iso(self.times[start + time])}, in "
+                f"{infinite[time, channel].mean():.1%} of the field; correct them, or have such "
+                "frames left out with data.quality: mark."
             )
+
+    def _look(self, block: Array, infinite: Array, stop: int) -> Array:
+        assert self.looker is not None  # noqa: S101  (for the type checker)
+        looks = np.full((self.shard, self.frame[0], self.looker.size), np.nan, np.float32)
+        looks[stop - len(block) : stop] = self.looker.look(block, infinite)
+        return looks
 
     def _shard_file(self, index: int) -> Path:
         return self._chunk_file(FIELDS, index, 3)
@@ -239,7 +321,12 @@ class Job:
         return self.folder / LOG / f"{index:06d}.{kind}.json"
 
     def _finish(
-        self, kind: str, index: int, files: dict[Path, bytes], more: dict[str, Any]
+        self,
+        kind: str,
+        index: int,
+        files: dict[Path, bytes],
+        more: dict[str, Any],
+        kept: Entry | None = None,
     ) -> Entry:
         """Put the files in their places, then say in the log what they are."""
         for path, content in files.items():
@@ -248,7 +335,8 @@ class Job:
         entry = {
             "key": self.key,
             "frames": [start, stop],
-            "files": {
+            "files": (kept or {})
+            | {
                 path.relative_to(self.folder).as_posix(): [len(content), checksum(content)]
                 for path, content in files.items()
             },
