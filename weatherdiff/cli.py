@@ -204,6 +204,8 @@ def _call(options: argparse.Namespace) -> None:
                 config, overwrite=options.overwrite, scheduler=options.scheduler
             )
             print(f"{store.path}: {len(store.times)} times, {', '.join(store.channels.labels)}")
+            for line in workflow.quality_lines(store):
+                print(line)
         case "train":
             workflow.train(config, resume=not options.no_resume, overwrite=options.overwrite)
             print(config.model_folder)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from weatherdiff.errors import UnitsError
 
-__all__ = ["likely_units", "unit_conversion"]
+__all__ = ["likely_units", "spellings", "unit_conversion"]
 
 # By canonical units: the spellings (as _plain gives them) with their factor and offset.
 _CONVERSIONS: Mapping[str, Mapping[tuple[str, ...], tuple[float, float]]] = {
@@ -101,3 +101,24 @@ def likely_units(value: float, canonical: str, low: float, high: float) -> str |
         if low <= value * factor + offset <= high:
             return spellings[0]
     return None
+
+
+def spellings(units: str) -> list[tuple[str, float, float]]:
+    """Give the other units of what ``units`` measure, with factor and offset into ``units``.
+
+    Examples
+    --------
+    >>> spellings("K")[0], spellings("sverdrup")
+    (('degC', 1.0, 273.15), [])
+    """
+    found = []
+    for conversions in _CONVERSIONS.values():
+        ours = [c for names, c in conversions.items() if _plain(units) in names]
+        if ours:
+            factor, offset = ours[0]
+            found += [
+                (names[0], float(f / factor), float((o - offset) / factor))
+                for names, (f, o) in conversions.items()
+                if (f, o) != ours[0]
+            ]
+    return found

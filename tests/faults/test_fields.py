@@ -110,7 +110,15 @@ FAULTS = {
     ),
     "percent as fraction": (
         scale("total_cloud_cover", 100, when=1),
-        InputError, r"total_cloud_cover at 2018-07-20T06:00: .* out of the range.*-0\.01 to 1\.01",
+        UnitsError, r"total_cloud_cover at 2018-07-20T06:00: its mean is .*100\.0%.*looks like %",
+    ),
+    "more cloud than sky": (
+        poke("total_cloud_cover", 1.5, (1, 2, 3)),
+        InputError, r"total_cloud_cover at 2018-07-20T06:00: 2\.5% .* out of .*-0\.01 to 1\.01 1",
+    ),
+    "a fill value": (
+        poke("2m_temperature", -999.0, (2, 2, 3)),
+        InputError, r"2m_temperature at 2018-07-20T12:00: 2\.5% .* out of .* the worst is -999",
     ),
     "negative humidity": (
         poke("specific_humidity", -0.5, (1, 0, 0, 0)),

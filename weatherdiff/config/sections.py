@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = ["Config", "Evaluation"]
 
+T = TypeVar("T")
 Positive = Annotated[int, Field(ge=1)]
 Span = tuple[str, str]
 Sampler = Literal["euler", "midpoint", "heun", "ddim", "dpm++2m", "adaptive", "ancestral", "churn"]
@@ -44,6 +47,9 @@ class Data(_Section):
     prepare: bool = True
     """Whether training reads a field store that ``prepare`` has written. With ``false`` it reads
     the source itself, whatever that is: slower, but nothing is copied; the batches are the same."""
+    quality: Literal["report", "refuse", "mark"] = "report"
+    """What is done about fields that quality control finds fault with: they are told of, refused,
+    or made missing. See :data:`weatherdiff.data.quality.CHECKS`."""
 
 
 class Window(_Section):
@@ -55,6 +61,19 @@ class Window(_Section):
     """Frames given."""
     frames: Positive
     """Frames predicted jointly."""
+
+
+def _in_some_calendar(read: Callable[..., T]) -> T:
+    """Read dates that the standard calendar may not have, as 30 February: it is the data's."""
+    from weatherdiff.errors import ConfigError
+
+    try:
+        return read("proleptic_gregorian")
+    except ConfigError:
+        for calendar in ("all_leap", "360_day"):
+            with suppress(ConfigError):
+                return read(calendar)
+        raise
 
 
 class Splits(_Section):
@@ -72,7 +91,7 @@ class Splits(_Section):
     def _is_a_period(cls, span: Span) -> Span:
         from weatherdiff.data.windows import Period
 
-        Period.parse(*span)
+        _in_some_calendar(lambda calendar: Period.parse(*span, calendar))
         return span
 
 
@@ -236,7 +255,7 @@ class Forecast(_Section):
         from weatherdiff.data.windows import parse_time
 
         for time in times if isinstance(times, list) else []:
-            parse_time(time)
+            _in_some_calendar(lambda calendar, time=time: parse_time(time, calendar))
         return times
 
 
@@ -404,7 +423,11 @@ class Config(_Section):
         reach = (self.window.history - 1) * parse_step(self.window.step)
         gap = parse_step(self.splits.gap) if self.splits.gap is not None else 0
         names = ("training", "validation", "test")
-        named = [(name, Period.parse(*getattr(self.splits, name))) for name in names]
+        named = _in_some_calendar(
+            lambda calendar: [
+                (name, Period.parse(*getattr(self.splits, name), calendar)) for name in names
+            ]
+        )
         named.sort(key=lambda item: item[1].start)
         for (first, a), (second, b) in pairwise(named):
             if b.start - reach - gap <= a.stop:

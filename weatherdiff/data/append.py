@@ -18,6 +18,7 @@ import xarray as xr
 import zarr
 
 from weatherdiff import schema
+from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.create import lengthen
 from weatherdiff.data.engine import Scheduler, run_tasks
@@ -25,11 +26,12 @@ from weatherdiff.data.manifest import Manifest
 from weatherdiff.data.moments import Moments
 from weatherdiff.data.plan import analysis_times
 from weatherdiff.data.prepare import counted, require_bounds
+from weatherdiff.data.quality import Finding, Quality, control_quality, looker_of
 from weatherdiff.data.rounding import merge_errors, summarize_errors
 from weatherdiff.data.source import Source, fingerprint
 from weatherdiff.data.store import FieldStore
-from weatherdiff.data.tasks import FIELDS, FRAMES, Job
-from weatherdiff.data.windows import Int, to_datetime
+from weatherdiff.data.tasks import FIELDS, FRAMES, LOOKS, Job
+from weatherdiff.data.windows import Int
 from weatherdiff.data.working import clean, store_lock
 from weatherdiff.errors import GridMismatchError, InputError, StorageError
 from weatherdiff.grid import Grid
@@ -107,13 +109,15 @@ def append(
         run_tasks(
             job, "write_fields", job.indices, scheduler=scheduler, done=counted(job, progress)
         )
+        filled = store.metadata["fill"] is not None
+        findings = control_quality(job, _quality(store), filled=filled)
         run_tasks(job, "write_changes", job.indices, scheduler=scheduler)
         if any(entry["key"] != job.key for entry in job.entries()):
             raise StorageError(f"Another run has written to {path} meanwhile; run prepare again.")
         rows = np.concatenate([job.frame_table(index) for index in job.indices])
         require_bounds(store.channels, store.normalizer.transforms, rows)
         found = _look(store, job)
-        valid = np.concatenate([store.valid, found.whole | (store.metadata["fill"] is not None)])
+        valid = np.concatenate([store.valid, found.whole | filled])
         manifest = Manifest.read(path)
         if manifest.files:  # or the arrays, once longer, would be taken for damaged
             reaching = max(len(job.times), manifest.reaching or 0)
@@ -130,6 +134,7 @@ def append(
             frames_with_gaps=store.metadata["frames_with_gaps"] + int((~found.whole).sum()),
             additions=(*store.metadata["additions"], addition),
             packing=_packing(store, job, rows),
+            quality=_all_findings(store, job, findings),
         ).write(path)
     return FieldStore.open(path)
 
@@ -150,6 +155,12 @@ def _require_alike(store: FieldStore, ds: xr.Dataset) -> None:
                 f"{store.path} has the {what} {', '.join(ours)}; the data have "
                 f"{', '.join(theirs)}. Give the same variables, or prepare another store."
             )
+    calendar = Calendar.of(ds["time"]).name if "time" in ds.coords else store.calendar
+    if calendar != store.calendar:
+        raise InputError(
+            f"{store.path} has the calendar {store.calendar}, the data {calendar}; give data in "
+            "the same, or prepare another store."
+        )
     try:
         store.grid.require_same(Grid.from_dataset(ds))
     except GridMismatchError as error:
@@ -163,7 +174,7 @@ def _report_late(store: FieldStore, times: Int) -> None:
         logger.warning(
             "%s: %d times before its last one are new, the first is %s; they are left out. Prepare "
             "it again with --overwrite to have them.",
-            store.path, len(late), to_datetime(late[:1])[0].astype("datetime64[s]"),
+            store.path, len(late), Calendar(store.calendar).text(late[0]),
         )  # fmt: skip
 
 
@@ -180,6 +191,9 @@ def _job(store: FieldStore, part: xr.Dataset, times: Int, source: str) -> Job:
         leads=np.asarray(group["moments/lead"][...]),  # type: ignore[index]
         key=hashlib.sha256(key.encode()).hexdigest()[:16],
         profile=store.profile,
+        looker=looker_of(part, store.channels, store.grid) if LOOKS in group else None,
+        infinite="missing" if _quality(store) == "mark" else "refused",
+        calendar=store.calendar,
     )
 
 
@@ -193,6 +207,20 @@ def _packing(store: FieldStore, job: Job, rows: npt.NDArray[np.float64]) -> dict
     labels, units = store.channels.labels, store.channels.units
     table = merge_errors([np.array([before[label]["table"] for label in labels]), job.errors()])
     return summarize_errors(table, labels, units, Moments.merge(np.concatenate([known, rows])).std)
+
+
+def _quality(store: FieldStore) -> Quality:
+    """Give what is done about faults, as when the store was prepared."""
+    quality: Quality = store.metadata["plan"]["settings"].get("quality", "report")
+    return quality
+
+
+def _all_findings(
+    store: FieldStore, job: Job, findings: list[Finding]
+) -> tuple[dict[str, Any], ...] | None:
+    if job.looker is None:
+        return store.metadata.get("quality")
+    return (*(store.metadata.get("quality") or ()), *(f.to_dict() for f in findings))
 
 
 @dataclass
@@ -245,7 +273,7 @@ def _look(store: FieldStore, job: Job) -> _Found:
 
 def _describe(store: FieldStore, job: Job, found: _Found) -> dict[str, Any]:
     """Report and record how far the new frames are from the statistics of the training period."""
-    first, last = to_datetime(job.times[[job.kept, -1]]).astype("datetime64[s]").astype(str)
+    first, last = (Calendar(store.calendar).text(t) for t in job.times[[job.kept, -1]])
     count = len(job.times) - job.kept
     logger.info("%s: %d frames added, %s to %s.", store.path, count, first, last)
     gaps = int((~found.whole).sum())

@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from weatherdiff.data.calendars import STANDARD
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.moments import STATISTICS
 from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.profiles import LZ4, Profile
+from weatherdiff.data.quality import Looker
 from weatherdiff.data.shards import chunk_file, encode, put_file
 from weatherdiff.data.store import FORMAT, FORMAT_VERSION, LOST
-from weatherdiff.data.tasks import CHANGES, FIELDS, FRAMES, SEEN
+from weatherdiff.data.tasks import CHANGES, FIELDS, FRAMES, LOOKS, SEEN
 from weatherdiff.data.windows import Int
 from weatherdiff.grid import Grid
 
@@ -35,6 +37,8 @@ def create_store(
     times: Int,
     shard: int,
     leads: Int,
+    looker: Looker | None = None,
+    calendar: str = STANDARD,
     profile: Profile | None = None,
 ) -> None:
     """Create a store with its coordinates, and the empty arrays that the tasks will fill."""
@@ -42,7 +46,7 @@ def create_store(
     put(group, "time", times, ("time",), grows=True).attrs.update(
         {
             "units": "seconds since 1970-01-01 00:00:00",
-            "calendar": "proleptic_gregorian",
+            "calendar": calendar,
             "standard_name": "time",
         }
     )
@@ -66,7 +70,7 @@ def create_store(
     put(moments, "channel", labels, ("channel",))
     put(moments, "lead", leads, ("lead",)).attrs["units"] = "seconds"
     counted = (len(channels), len(STATISTICS))
-    for name, one, sizes, dimensions, dtype in (
+    arrays: list[tuple[str, int, tuple[int, ...], tuple[str, ...], str]] = [
         (FRAMES, shard, (len(times), *counted), ("time", "channel", "statistic"), "f8"),
         (
             CHANGES,
@@ -82,13 +86,20 @@ def create_store(
             ("shard", "channel", "latitude", "longitude"),
             "bool",
         ),
-    ):
+    ]
+    if looker is not None:
+        quality = group.create_group("quality")
+        put(quality, "number", _text(looker.labels), ("number",))
+        put(quality, "channel", labels, ("channel",))
+        looks = (len(times), len(channels), looker.size)
+        arrays.append((LOOKS, shard, looks, ("time", "channel", "number"), "f4"))
+    for name, one, sizes, dimensions, dtype in arrays:
         group.create_array(
             name,
             shape=sizes,
             chunks=(one, *sizes[1:]),
             dtype=dtype,
-            fill_value=np.nan if dtype == "f8" else False,
+            fill_value=False if dtype == "bool" else np.nan,
             compressors=LZ4,
             dimension_names=dimensions,
         )
@@ -185,8 +196,11 @@ def lengthen(
         (FIELDS, count),
         (FRAMES, count),
         (CHANGES, count),
+        (LOOKS, count),
         (SEEN, -(-count // shard)),
     ):
+        if name == LOOKS and not (path / name).exists():  # a store of an older version
+            continue
         changed.append(path / name / "zarr.json")
         document = json.loads(changed[-1].read_bytes())
         document["shape"][0] = length

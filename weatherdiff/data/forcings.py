@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from weatherdiff.data.calendars import DAY, STANDARD, Calendar
 from weatherdiff.data.windows import Int
 from weatherdiff.errors import ConfigError
 from weatherdiff.grid import Grid
@@ -18,23 +19,25 @@ __all__ = ["FORCINGS", "STATIC", "forcing_fields", "static_fields"]
 
 Array = npt.NDArray[np.float32]
 
-DAY = 86_400
-YEAR = 365.2425 * DAY
+Forcing = Callable[[Int, Grid, Calendar], list[npt.NDArray[np.float64]]]
 
 
-def _time_of_day(times: Int, grid: Grid) -> list[npt.NDArray[np.float64]]:
+def _time_of_day(times: Int, grid: Grid, _: Calendar) -> list[npt.NDArray[np.float64]]:
     """Cosine and sine of local mean solar time."""
     angle = _hour_angle(times, grid)
     return [np.cos(angle), np.sin(angle)]
 
 
-def _time_of_year(times: Int, grid: Grid) -> list[npt.NDArray[np.float64]]:
+def _time_of_year(times: Int, grid: Grid, calendar: Calendar) -> list[npt.NDArray[np.float64]]:
     """Cosine and sine of the fraction of the year."""
-    angle = np.broadcast_to(_year_angle(times)[:, None, None], (len(times), *grid.shape))
+    angle = _year_angle(times, calendar)[:, None, None]
+    angle = np.broadcast_to(angle, (len(times), *grid.shape))
     return [np.cos(angle), np.sin(angle)]
 
 
-def _toa_solar_radiation(times: Int, grid: Grid) -> list[npt.NDArray[np.float64]]:
+def _toa_solar_radiation(
+    times: Int, grid: Grid, calendar: Calendar
+) -> list[npt.NDArray[np.float64]]:
     """Solar radiation at the top of the atmosphere as a fraction of the solar constant.
 
     Declination and distance by the Fourier series of Spencer (1971), as given in Iqbal (1983),
@@ -42,7 +45,7 @@ def _toa_solar_radiation(times: Int, grid: Grid) -> list[npt.NDArray[np.float64]
     equation of time (16 minutes at most) is left out: it is the clock's, not the sun's, and a
     network sees the difference as a slow drift.
     """
-    g = _year_angle(times)
+    g = _year_angle(times, calendar)
     declination = (
         0.006918
         - 0.399912 * np.cos(g)
@@ -67,18 +70,18 @@ def _toa_solar_radiation(times: Int, grid: Grid) -> list[npt.NDArray[np.float64]
     return [distance * np.maximum(height, 0)]
 
 
-FORCINGS: dict[str, tuple[int, Callable[[Int, Grid], list[npt.NDArray[np.float64]]]]] = {
+FORCINGS: dict[str, tuple[int, Forcing]] = {
     "time_of_day": (2, _time_of_day),
     "time_of_year": (2, _time_of_year),
     "toa_solar_radiation": (1, _toa_solar_radiation),
 }
-"""Name -> number of fields, and the function of (times in seconds, grid) that gives them."""
+"""Name -> number of fields, and the function of (seconds, grid, calendar) that gives them."""
 
 STATIC = ("latitude", "longitude", "mask")
 """Static fields that need no data: position, and which cells have data."""
 
 
-def forcing_fields(names: Sequence[str], times: Int, grid: Grid) -> Array:
+def forcing_fields(names: Sequence[str], times: Int, grid: Grid, calendar: str = STANDARD) -> Array:
     """Fields known ahead at given times.
 
     Parameters
@@ -86,8 +89,11 @@ def forcing_fields(names: Sequence[str], times: Int, grid: Grid) -> Array:
     names : sequence of str
         Of :data:`FORCINGS`.
     times : (time,)
-        Seconds since 1970-01-01 UTC.
+        Seconds since 1970-01-01 UTC of the calendar.
     grid : Grid
+    calendar : str
+        Of the times. The sun's year and the seasons are taken to last a year of it, whatever its
+        length: so do the models that are integrated in it.
 
     Returns
     -------
@@ -101,7 +107,8 @@ def forcing_fields(names: Sequence[str], times: Int, grid: Grid) -> Array:
     unknown = [name for name in names if name not in FORCINGS]
     if unknown:
         raise ConfigError(f"Unknown forcing {unknown[0]!r}; known are {', '.join(FORCINGS)}.")
-    fields = [field for name in names for field in FORCINGS[name][1](times, grid)]
+    own = Calendar(calendar)
+    fields = [field for name in names for field in FORCINGS[name][1](times, grid, own)]
     if not fields:
         return np.empty((len(times), 0, *grid.shape), np.float32)
     return np.stack(fields, axis=1).astype(np.float32)
@@ -145,7 +152,6 @@ def _hour_angle(times: Int, grid: Grid) -> npt.NDArray[np.float64]:
     return np.broadcast_to(angle, (len(times), *grid.shape))
 
 
-def _year_angle(times: Int) -> npt.NDArray[np.float64]:
+def _year_angle(times: Int, calendar: Calendar) -> npt.NDArray[np.float64]:
     """Time since the start of the calendar year as an angle."""
-    start = times.astype("datetime64[s]").astype("datetime64[Y]").astype("datetime64[s]")
-    return np.asarray(2 * np.pi * (times - start.astype(np.int64)) / YEAR, np.float64)
+    return np.asarray(2 * np.pi * calendar.since_new_year(times) / calendar.year, np.float64)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from weatherdiff.data.manifest import CHANGES, FIELDS, FRAMES, LOG, SEEN, Manifest
+from weatherdiff.data.manifest import CHANGES, FIELDS, FRAMES, LOG, LOOKS, SEEN, Manifest
 from weatherdiff.data.shards import chunk_file
 from weatherdiff.errors import InputError
 from weatherdiff.sealed import unseal
@@ -43,7 +43,7 @@ def require_moments(path: Path) -> None:
     InputError
         All that are absent are named.
     """
-    files = [file for _, group in _grown(path) for file in group[1:4]]
+    files = [file for _, group in _grown(path) for file in group[1:4]]  # FRAMES, CHANGES, SEEN
     _refuse(path, [f"{file.relative_to(path)} is absent" for file in files if not file.is_file()])
 
 
@@ -66,7 +66,7 @@ def require_all(path: Path) -> None:
                     unseal(file.read_text())
             except (OSError, ValueError) as error:
                 damage.append(f"{file.relative_to(path)} ({error})")
-        for name, file in zip((FRAMES, CHANGES, SEEN), files[1:4], strict=True):
+        for name, file in zip(_arrays(path)[1:], files[1:-2], strict=True):
             array: Any = group[name]
             rows = array.chunks[0]
             try:
@@ -87,8 +87,14 @@ def _grown(path: Path) -> Iterator[tuple[int, list[Path]]]:
     manifest = Manifest.read(path)
     for index in range(-(-manifest.frames // manifest.shard) if manifest.shard else 0):
         log = [path / LOG / f"{index:06d}.{kind}.json" for kind in ("fields", "changes")]
-        yield index, [_chunk(path, name, index) for name in (FIELDS, FRAMES, CHANGES, SEEN)] + log
+        yield index, [_chunk(path, name, index) for name in _arrays(path)] + log
+
+
+def _arrays(path: Path) -> list[str]:
+    """Name the arrays that have a file for each shard; older stores have no looks."""
+    looks = [LOOKS] if (path / LOOKS).is_dir() else []
+    return [FIELDS, FRAMES, CHANGES, SEEN, *looks]
 
 
 def _chunk(path: Path, name: str, index: int) -> Path:
-    return chunk_file(path / name, index, *[0] * (2 if name == FRAMES else 3))
+    return chunk_file(path / name, index, *[0] * (2 if name in (FRAMES, LOOKS) else 3))

@@ -139,7 +139,7 @@ class WindowDataset(Dataset[Batch]):
         history, target = parts
         times = self.windows.init_times[rows]
         unique, where = np.unique(times[:, None] + self.spec.offsets, return_inverse=True)
-        forcings = forcing_fields(self.forcings, unique, self.store.grid)
+        forcings = forcing_fields(self.forcings, unique, self.store.grid, self.store.calendar)
         self._to_tendency(target, history[:, -1])
         if self._complete:
             weights = torch.from_numpy(self._area).expand(target.shape)

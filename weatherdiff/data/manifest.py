@@ -11,17 +11,28 @@ from typing import Any
 
 from weatherdiff.data.shards import checksum, put_file
 
-__all__ = ["CHANGES", "FIELDS", "FRAMES", "GROWING", "LOG", "SEEN", "Manifest", "checksums"]
+__all__ = [
+    "CHANGES",
+    "FIELDS",
+    "FRAMES",
+    "GROWING",
+    "LOG",
+    "LOOKS",
+    "SEEN",
+    "Manifest",
+    "checksums",
+]
 
 #: Folders of the arrays, within the store. What is no array lies in that of the fields, where
 #: nothing that reads Zarr looks for any.
 FIELDS, FRAMES, CHANGES, SEEN = "fields", "moments/frames", "moments/changes", "moments/seen"
+LOOKS = "quality/looks"
 LOG = "fields/log"
 FILE = "fields/manifest.json"
 
 #: Arrays that dates are added to: their chunks have checksums of their own, and their metadata keep
 #: all but the length.
-GROWING = ("fields", "time", "valid", FRAMES, CHANGES, SEEN)
+GROWING = ("fields", "time", "valid", FRAMES, CHANGES, SEEN, LOOKS)
 
 _NOT_LISTED = (f"{LOG}/", *(f"{name}/c/" for name in GROWING))
 
@@ -49,6 +60,9 @@ class Manifest:
     packing : dict
         Of a packed store: the measured error of each channel, over all frames; see
         :func:`weatherdiff.data.rounding.summarize_errors`. Else empty.
+    quality : tuple of dict, optional
+        What quality control has found in these frames, see
+        :class:`weatherdiff.data.quality.Finding`; None if nothing has looked.
     """
 
     frames: int
@@ -58,6 +72,7 @@ class Manifest:
     files: Mapping[str, str] = field(default_factory=dict)
     shard: int = 0
     packing: dict[str, dict[str, Any]] = field(default_factory=dict)
+    quality: tuple[dict[str, Any], ...] | None = None
 
     @classmethod
     def read(cls, store: Path) -> Manifest:
@@ -77,6 +92,8 @@ class Manifest:
             if checksum(_text(document).encode()) != known:
                 raise ValueError("it does not have its checksum")
             document["additions"] = tuple(document["additions"])
+            if document.get("quality") is not None:
+                document["quality"] = tuple(document["quality"])
             return cls(**document)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{FILE} is damaged: {error}") from error
@@ -92,6 +109,8 @@ class Manifest:
         for name in ("packing", "reaching", "files", "shard"):
             if not document[name]:
                 del document[name]
+        if self.quality is None:
+            del document["quality"]
         document["checksum"] = checksum(_text(document).encode())
         put_file(store / FILE, json.dumps(document, indent=1) + "\n", durable=True)
 

@@ -228,7 +228,17 @@ def normalized_by(
     normalizer : Normalizer
     mask : (channel, latitude, longitude), optional
         Where that has data: elsewhere there are no statistics, and these fields are not used.
+
+    Raises
+    ------
+    InputError
+        The statistics are of days of another calendar.
     """
+    if fields.calendar != normalizer.period.calendar:
+        raise InputError(
+            f"The data have the calendar {fields.calendar!r}, the statistics "
+            f"{normalizer.period.calendar!r}: their days do not correspond."
+        )
     shared = fields.mask if mask is None else fields.mask & mask
     return replace(fields, normalizer=normalizer, mask=shared)
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weatherdiff.data.forcings import DAY, YEAR
+from weatherdiff.data.calendars import CALENDARS, DAY, STANDARD, Calendar
 from weatherdiff.data.moments import TILE
 from weatherdiff.data.transforms import BoundedTransform
 from weatherdiff.data.windows import Int, Period, WindowSpec
@@ -43,13 +43,16 @@ class Harmonics:
     ----------
     daily, yearly : int
         How many harmonics of each.
+    calendar : str
+        That says how long a year is.
     """
 
     daily: int
     yearly: int
+    calendar: str = STANDARD
 
     @classmethod
-    def resolved_by(cls, times: Int) -> Harmonics:
+    def resolved_by(cls, times: Int, calendar: str = STANDARD) -> Harmonics:
         """Give the most that a record supports, up to twelve of the day and two of the year.
 
         Twelve are the mean of each hour: the sun's day is not made of few waves. The day needs two
@@ -57,13 +60,13 @@ class Harmonics:
         other half.
         """
         a_day = DAY // max(1, int(np.median(np.diff(times)))) if len(times) > 1 else 1
-        a_year = times[-1] - times[0] >= 360 * DAY
-        return cls(daily=min(12, a_day // 2), yearly=2 if a_year else 0)
+        a_year = times[-1] - times[0] >= (CALENDARS[calendar] - 5) * DAY
+        return cls(daily=min(12, a_day // 2), yearly=2 if a_year else 0, calendar=calendar)
 
     def evaluate(self, times: Int) -> npt.NDArray[np.float64]:
         """Basis functions at the times (seconds); (time, basis)."""
         waves = [np.ones(len(times))]
-        for count, length in ((self.daily, DAY), (self.yearly, YEAR)):
+        for count, length in ((self.daily, DAY), (self.yearly, Calendar(self.calendar).year)):
             for k in range(1, count + 1):
                 angle = 2 * np.pi * k * (times % length) / length
                 waves += [np.cos(angle), np.sin(angle)]
@@ -176,6 +179,7 @@ class Normalizer:
             "harmonics": {"daily": self.harmonics.daily, "yearly": self.harmonics.yearly},
             "step": self.step,
             "period": [self.period.start, self.period.stop],
+            **({} if self.period.calendar == STANDARD else {"calendar": self.period.calendar}),
         }
 
     @classmethod
@@ -183,14 +187,15 @@ class Normalizer:
         cls, data: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     ) -> Normalizer:
         """Undo :meth:`to_dict` and :meth:`arrays`."""
+        calendar = Calendar(data.get("calendar", STANDARD)).name
         return cls(
             transforms=tuple(BoundedTransform(**t) for t in data["transforms"]),
-            harmonics=Harmonics(**data["harmonics"]),
+            harmonics=Harmonics(**data["harmonics"], calendar=calendar),
             climatology=np.asarray(arrays["climatology"], np.float32),
             std=np.asarray(arrays["std"], np.float64),
             tendency_std=np.asarray(arrays["tendency_std"], np.float64),
             step=int(data["step"]),
-            period=Period(*data["period"]),
+            period=Period(*data["period"], calendar),
         )
 
 
@@ -237,7 +242,7 @@ def fit_normalizer(
             f"Only {len(inside)} frames without missing data lie in the training period {period}; "
             f"statistics for {spec.frames} leads need at least {2 * spec.frames + 1}."
         )
-    harmonics = Harmonics.resolved_by(times[inside])
+    harmonics = Harmonics.resolved_by(times[inside], period.calendar)
 
     # pass 1: normal equations of the climatology, cell by cell
     size = harmonics.evaluate(times[:1]).shape[1]

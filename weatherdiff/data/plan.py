@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.source import SOURCES, fingerprint
-from weatherdiff.data.windows import Int, seconds, to_datetime
+from weatherdiff.data.windows import Int
 from weatherdiff.errors import ConfigError, InputError
 from weatherdiff.grid import Grid
 from weatherdiff.layout import LAYOUT
@@ -100,14 +101,14 @@ class Plan:
         Raises
         ------
         InputError
-            It is not canonical, has one time only, or another calendar than the standard one.
+            It is not canonical, has one time only, or a calendar that is not known.
         """
         channels, grid = Channels.from_dataset(ds), Grid.from_dataset(ds)
         times = analysis_times(ds)
         steps = np.diff(times)
         step = int(np.median(steps))
         long = np.flatnonzero(steps > step)
-        moments = to_datetime(times).astype("datetime64[s]").astype(str)
+        calendar = Calendar.of(ds["time"])
         layout = json.loads(ds.attrs[LAYOUT]) if LAYOUT in ds.attrs else {}
         own_units = dict(layout.get("units", {}))
         canonical = {n: str(ds[n].attrs.get("units", "")) for n in map(str, ds.data_vars)}
@@ -121,13 +122,13 @@ class Plan:
             units=channels.units,
             source_units={n: u for n, u in own_units.items() if u != canonical.get(n, u)},
             times=len(times),
-            first=str(moments[0]),
-            last=str(moments[-1]),
-            calendar=str(ds["time"].dt.calendar),
+            first=calendar.text(times[0]),
+            last=calendar.text(times[-1]),
+            calendar=calendar.name,
             step=step,
             duplicates=int((steps == 0).sum()),
             absent=int((steps[long] // step - 1).sum()) if step else 0,
-            gaps=tuple((str(moments[i]), int(steps[i])) for i in long[:SHOWN]),
+            gaps=tuple((calendar.text(times[i]), int(steps[i])) for i in long[:SHOWN]),
             irregular=int((steps % step != 0).sum()) if step else 0,
             latitude=axes["latitude"],
             longitude=axes["longitude"],
@@ -227,22 +228,16 @@ def _shard(most: int, chunk: int) -> int:
 
 
 def analysis_times(ds: xr.Dataset) -> Int:
-    """Give the times of a canonical Dataset in seconds since 1970-01-01 UTC.
+    """Give the times of a canonical Dataset in seconds since 1970-01-01 UTC of their calendar.
 
     Raises
     ------
     InputError
-        The calendar is not the standard one, there is one time only, or they are not in order.
+        They are no dates of a calendar that is known, or there is one time only.
     """
     if "time" not in ds.coords:
         raise InputError("No variable of the data set depends on time.")
-    if ds["time"].dtype.kind != "M":
-        calendar = ds["time"].dt.calendar
-        raise InputError(
-            f"The data have the calendar {calendar!r}; prepare needs the standard one. Convert "
-            'them with ds.convert_calendar("standard", use_cftime=False, align_on="date").'
-        )
-    times = seconds(ds["time"].values)
+    times = Calendar.of(ds["time"]).seconds(ds["time"].values)
     if len(times) < 2:
         raise InputError(f"The data have {len(times)} times; a forecast needs more.")
     return times

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Required, TypedDict, Unpack
+from typing import Any, Literal, Required, TypedDict, Unpack, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import xarray as xr
 import zarr
 
 from weatherdiff import schema
+from weatherdiff.data.calendars import STANDARD, Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.create import create_store, finish_store
 from weatherdiff.data.engine import Scheduler, run_tasks
@@ -25,6 +26,7 @@ from weatherdiff.data.moments import Moments
 from weatherdiff.data.normalization import fit_normalizer
 from weatherdiff.data.plan import BLOCK_BYTES, Plan, analysis_times, require_step
 from weatherdiff.data.profiles import Profile, ProfileName
+from weatherdiff.data.quality import Quality, control_quality, looker_of
 from weatherdiff.data.rounding import summarize_errors
 from weatherdiff.data.source import SOURCES, Source
 from weatherdiff.data.store import FieldStore
@@ -75,6 +77,9 @@ class Settings(TypedDict, total=False):
         Periods of validation and test, which statistics must not touch.
     profile : {"lz4", "raw", "packed"}, optional
         How the fields are kept: see :class:`weatherdiff.data.profiles.Profile`.
+    quality : {"report", "refuse", "mark"}
+        What is done about frames that quality control finds fault with: they are told of, the data
+        are refused, or the frames become missing.
     """
 
     training_period: Required[tuple[str, str]]
@@ -83,6 +88,7 @@ class Settings(TypedDict, total=False):
     fill: Fill | None
     held_out: Sequence[tuple[str, str]]
     profile: ProfileName
+    quality: Quality
 
 
 def make_plan(ds: xr.Dataset, **settings: Unpack[Settings]) -> Plan:
@@ -96,10 +102,11 @@ def make_plan(ds: xr.Dataset, **settings: Unpack[Settings]) -> Plan:
         A period or step cannot be read, the data cannot serve it, or the training period touches
         one that is held out.
     """
-    period = Period.parse(*settings["training_period"])
+    calendar = Calendar.of(ds["time"]).name if "time" in ds.coords else STANDARD
+    period = Period.parse(*settings["training_period"], calendar)
     spec = spec_of(settings)
     for other in settings.get("held_out", ()):
-        held = Period.parse(*other)
+        held = Period.parse(*other, calendar)
         if held.start <= period.stop and period.start <= held.stop:
             raise ConfigError(
                 f"The statistics would be of the training period {period}, which touches the "
@@ -114,6 +121,11 @@ def make_plan(ds: xr.Dataset, **settings: Unpack[Settings]) -> Plan:
     profile = _profile(ds, settings).name
     if profile != "lz4":
         known["profile"] = profile
+    quality = settings.get("quality", "report")
+    if quality not in get_args(Quality):
+        raise ConfigError(f"quality is {quality!r}; choose of {', '.join(get_args(Quality))}.")
+    if quality != "report":  # plans of before there was a choice stay
+        known["quality"] = quality
     plan = Plan.of(ds, known, block_bytes=BLOCK_BYTES)
     require_step(plan, spec.step)
     return plan
@@ -189,9 +201,10 @@ def prepare(
     schema.validate(ds)
     plan = make_plan(ds, **settings)
     channels, times, grid = Channels.from_dataset(ds), analysis_times(ds), Grid.from_dataset(ds)
-    spec, period = spec_of(settings), Period.parse(*settings["training_period"])
-    fill = settings.get("fill")
-    profile = _profile(ds, settings)
+    calendar = plan.calendar
+    spec, period = spec_of(settings), Period.parse(*settings["training_period"], calendar)
+    fill, quality = settings.get("fill"), settings.get("quality", "report")
+    profile, looker = _profile(ds, settings), looker_of(ds, channels, grid)
     names, static = standard_static(ds)
 
     with working_folder(path, plan, overwrite=overwrite) as folder:
@@ -200,13 +213,17 @@ def prepare(
             empty(folder)
             create_store(
                 folder, channels=channels, grid=grid, times=times, shard=plan.shard, leads=leads,
-                profile=profile,
+                looker=looker, calendar=calendar, profile=profile,
             )  # fmt: skip
-        source = Source(ds, channels)
-        job = Job(source, folder, times, 0, plan.shard, leads, plan.digest, profile)
+        job = Job(
+            Source(ds, channels), folder, times, 0, plan.shard, leads, plan.digest,
+            profile=profile, looker=looker, calendar=calendar,
+            infinite="missing" if quality == "mark" else "refused",
+        )  # fmt: skip
         run_tasks(
             job, "write_fields", job.indices, scheduler=scheduler, done=counted(job, progress)
         )
+        findings = control_quality(job, quality, filled=fill is not None)
         frames, mask = _learn(folder)
         whole, transforms = judge(ds, frames, mask, period, fill)
         run_tasks(job, "write_changes", job.indices, scheduler=scheduler)
@@ -247,6 +264,7 @@ def prepare(
             frames=len(times),
             frames_with_gaps=int((~whole).sum()),
             packing=packing,
+            quality=tuple(finding.to_dict() for finding in findings),
             files=checksums(folder),
             shard=plan.shard,
         ).write(folder)

@@ -13,18 +13,13 @@ import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff.data.formats import load
+from weatherdiff.data.quality.rules import Range, levels_out_of_order, range_of
 from weatherdiff.errors import InputError, UnitsError
 from weatherdiff.grid import Grid
-from weatherdiff.schema import VARIABLES
-from weatherdiff.units import likely_units
 
 __all__ = ["require_sound"]
 
 Floats = npt.NDArray[np.float64]
-
-# Between these pressures [hPa] the order of the levels shows in the mean over an area: below,
-# inversions are common, and above is the stratosphere.
-_LOWEST, _HIGHEST = 850, 250
 
 
 def require_sound(ds: xr.Dataset, *, missing: xr.Dataset | None = None) -> xr.Dataset:
@@ -70,12 +65,13 @@ def require_sound(ds: xr.Dataset, *, missing: xr.Dataset | None = None) -> xr.Da
         allowed = np.zeros((), bool)
         if missing is not None and name in missing:
             allowed = missing[name].values.astype(bool)
+        known = range_of(str(name), field.attrs)
         for when, values in _times(field):
             where = f"{name} at {when}" if when else str(name)
             _require_present(where, values, allowed)
-            _require_possible(where, str(name), values)
             means = _means(values, weights)
-            _require_plausible(where, str(name), means)
+            _require_plausible(where, known, means)
+            _require_possible(where, known, values)
             if "level" in field.dims:
                 _require_order(where, str(name), means, field["level"].values)
     return ds
@@ -104,21 +100,14 @@ def _require_present(where: str, values: Floats, allowed: npt.NDArray[np.bool_])
             )
 
 
-def _require_possible(where: str, name: str, values: Floats) -> None:
-    variable = VARIABLES.get(name)
-    if variable is None:
-        return
-    # packing and interpolation go a little beyond
-    slack = 0.01 * (variable.high - variable.low)
-    low = -np.inf if variable.lower is None else variable.lower - slack
-    high = np.inf if variable.upper is None else variable.upper + slack
+def _require_possible(where: str, known: Range, values: Floats) -> None:
     with np.errstate(invalid="ignore"):
-        bad = (values < low) | (values > high)
+        bad = (values < known.low) | (values > known.high)
     if bad.any():
         worst = values[bad][np.abs(values[bad]).argmax()]
         raise InputError(
             f"{where}: {_share(bad)} of its values are out of the range that is possible, "
-            f"{low:g} to {high:g} {variable.units}; the worst is {worst:g}."
+            f"{known.low:g} to {known.high:g} {known.units}; the worst is {worst:g}."
         )
 
 
@@ -131,39 +120,23 @@ def _means(values: Floats, weights: Floats) -> Floats:
         return np.asarray(np.where(there, values * weights, 0).sum(axis=(1, 2)) / total)
 
 
-def _require_plausible(where: str, name: str, means: Floats) -> None:
-    variable = VARIABLES.get(name)
-    if variable is None:
-        return
-    bad = (means < variable.low) | (means > variable.high)
+def _require_plausible(where: str, known: Range, means: Floats) -> None:
+    with np.errstate(invalid="ignore"):
+        bad = (means < known.mean_low) | (means > known.mean_high)
     if bad.any():
         worst = float(means[bad][0])
-        guess = likely_units(worst, variable.units, variable.low, variable.high)
         raise UnitsError(
-            f"{where}: its mean is {worst:g} {variable.units} in {_share(bad)} of its fields, "
-            f"expected {variable.low:g} to {variable.high:g}"
-            f"{f'; it looks like {guess}' if guess else ''}."
+            f"{where}: its mean is {worst:g} {known.units} in {_share(bad)} of its fields, "
+            f"expected {known.mean_low:g} to {known.mean_high:g}{known.guess(worst)}."
         )
 
 
 def _require_order(where: str, name: str, means: Floats, levels: Floats) -> None:
-    """Geopotential falls with pressure everywhere, temperature and humidity rise with it."""
-    if name in ("geopotential", "geopotential_height"):
-        used, sign, slack = np.ones(levels.shape, bool), -1, 0.0
-    elif name in ("temperature", "specific_humidity"):
-        used, sign = (levels <= _LOWEST) & (levels >= _HIGHEST), 1
-        slack = 5.0 if name == "temperature" else 1e-4
-    else:
-        return
-    order = np.argsort(levels[used])
-    along = sign * means[used][order]
-    highest = np.maximum.accumulate(along)
-    wrong = along < highest - slack
+    wrong = levels_out_of_order(name, levels.astype(np.float64), means)
     if wrong.any():
-        first = levels[used][order][wrong.argmax()]
         raise InputError(
             f"{where}: {_share(wrong)} of its levels are not in the order of their labels, the "
-            f"first at {first:g} hPa; the levels were shuffled, or mislabelled."
+            f"first at {levels[wrong].min():g} hPa; the levels were shuffled, or mislabelled."
         )
 
 

@@ -50,7 +50,7 @@ def field_statistics(store: FieldStore, start: str, stop: str) -> xr.Dataset:
         )
     require_moments(store.path)
     group = zarr.open_group(store.path, mode="r", use_consolidated=False)
-    period = Period.parse(start, stop)
+    period = Period.parse(start, stop, store.calendar)
     inside = np.flatnonzero(period.contains(store.times))
     if not len(inside):
         raise InputError(f"{store.path} has no frame in the period {period}.")

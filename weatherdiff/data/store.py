@@ -14,6 +14,7 @@ import numpy.typing as npt
 import xarray as xr
 import zarr
 
+from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.inventory import require_sound
 from weatherdiff.data.manifest import Manifest
@@ -21,7 +22,7 @@ from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.profiles import LZ4, Profile
 from weatherdiff.data.reader import BlockReader, FunctionReader, Reader
 from weatherdiff.data.stored_array import UnknownLayoutError
-from weatherdiff.data.windows import Int, to_datetime
+from weatherdiff.data.windows import Int
 from weatherdiff.errors import InputError, MissingInputError, StorageError
 from weatherdiff.grid import Grid
 
@@ -128,6 +129,7 @@ class FieldStore:
                     "frames_with_gaps": manifest.frames_with_gaps,
                     "additions": manifest.additions,
                     "packing": manifest.packing,
+                    "quality": manifest.quality,
                 }
             arrays = {
                 name: _small(group, name, path)
@@ -168,6 +170,11 @@ class FieldStore:
     def shape(self) -> tuple[int, int, int, int]:
         """(time, channel, latitude, longitude)."""
         return (len(self.times), len(self.channels), *self.grid.shape)
+
+    @property
+    def calendar(self) -> str:
+        """CF name of the calendar of the times."""
+        return self.normalizer.period.calendar
 
     @property
     def nbytes(self) -> int:
@@ -228,7 +235,7 @@ class FieldStore:
             opened["fields"]
             .isel(time=slice(len(self.times)))
             .assign_coords(
-                time=to_datetime(self.times),
+                time=Calendar(self.calendar).dates(self.times),
                 latitude=self.grid.latitude,
                 longitude=self.grid.longitude,
             )

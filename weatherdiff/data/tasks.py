@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weatherdiff.data.manifest import CHANGES, FIELDS, FRAMES, LOG, SEEN
+from weatherdiff.data.calendars import STANDARD, Calendar
+from weatherdiff.data.manifest import CHANGES, FIELDS, FRAMES, LOG, LOOKS, SEEN
 from weatherdiff.data.moments import NOTHING, STATISTICS, Moments, change_moments, frame_moments
 from weatherdiff.data.profiles import Profile
+from weatherdiff.data.quality import Looker, without_infinite
 from weatherdiff.data.rounding import merge_errors, packing_errors
 from weatherdiff.data.shards import (
     checksum,
@@ -38,7 +40,7 @@ from weatherdiff.data.windows import Int
 from weatherdiff.errors import InputError, StorageError
 from weatherdiff.sealed import seal, unseal
 
-__all__ = ["CHANGES", "FIELDS", "FRAMES", "LOG", "SEEN", "Job"]
+__all__ = ["CHANGES", "FIELDS", "FRAMES", "LOG", "LOOKS", "SEEN", "Job"]
 
 Array = npt.NDArray[Any]
 Entry = dict[str, Any]
@@ -68,6 +70,12 @@ class Job:
         Names the plan: what another plan has written is not taken for this one's.
     profile : Profile
         How the fields are kept.
+    looker : Looker, optional
+        Looks at the frames for quality control; a store of an older version has no room for it.
+    infinite : {"refused", "missing"}
+        What infinite values are.
+    calendar : str
+        Of the times.
     """
 
     source: Source
@@ -78,6 +86,9 @@ class Job:
     leads: Int
     key: str
     profile: Profile = Profile()  # noqa: RUF009  (it is frozen)
+    looker: Looker | None = None
+    infinite: str = "refused"
+    calendar: str = STANDARD
 
     @property
     def indices(self) -> range:
@@ -113,7 +124,13 @@ class Job:
         start, stop = self.span(index)
         old = max(0, self.kept - start)
         block = self.source.read(start + old - self.kept, stop - self.kept)
-        self._refuse_infinite(block, start + old)
+        if self.infinite == "missing":
+            infinite = without_infinite(block)
+        else:
+            infinite = np.zeros(block.shape[:2])
+            self._refuse_infinite(block, start + old)
+        looks = None if self.looker is None else self._look(block, infinite, stop - start)
+        block[infinite > 0] = np.nan  # the whole frame is not to be trusted
         with ThreadPoolExecutor(ENCODERS) as pool:
             chunks, errors = map(list, zip(*pool.map(self._encode, block), strict=True))
         table = np.full((self.shard, self.frame[0], len(STATISTICS)), np.nan)
@@ -129,6 +146,10 @@ class Job:
             self._chunk_file(FRAMES, index, 2): encode(table),
             self._chunk_file(SEEN, index, 3): encode(seen[None]),
         }
+        if looks is not None:
+            if old:
+                looks[:old] = self._chunk(LOOKS, index, looks)[:old]
+            files[self._chunk_file(LOOKS, index, 2)] = encode(looks)
         merged = Moments.merge(table[: stop - start])
         moments = {
             label: {n: x if np.isfinite(x) else None for n, x in zip(STATISTICS, row, strict=True)}
@@ -213,6 +234,57 @@ class Job:
         """
         return merge_errors(np.array(e["errors"]) for e in self.entries() if "errors" in e)
 
+    def looks(self, start: int, stop: int) -> Array:
+        """Give the looks at frames of the store (time, channel, number)."""
+        assert self.looker is not None  # noqa: S101  (for the type checker)
+        like = np.empty((self.shard, self.frame[0], self.looker.size), np.float32)
+        parts = [
+            self._chunk(LOOKS, index, like)[
+                max(start - index * self.shard, 0) : stop - index * self.shard
+            ]
+            for index in range(start // self.shard, -(-stop // self.shard))
+        ]
+        return np.concatenate(parts)
+
+    def make_missing(self, index: int, bad: Array) -> None:
+        """Make frames of some channels of a shard missing, which the log then says.
+
+        Parameters
+        ----------
+        index : int
+            Of a shard that is there.
+        bad : (time, channel)
+            Of all frames of the store; those that were kept do not change.
+        """
+        start, stop = self.span(index)
+        old = max(0, self.kept - start)
+        bad = bad[start + old : stop]
+        if not bad.any():
+            return
+        entry: Entry = unseal(self._log_file("fields", index).read_text())
+        marked = np.argwhere(bad).tolist()
+        if entry.get("marked") == marked:
+            return
+        fields = self.read(np.arange(start + old, stop))
+        fields[bad] = np.nan
+        chunks = unpack_shard(self._shard_file(index), self.shard)
+        for row in np.flatnonzero(bad.any(axis=1)).tolist():
+            chunks[old + row], _ = self._encode(fields[row])
+        like = np.empty((self.shard, self.frame[0], len(STATISTICS)))
+        table = self._chunk(FRAMES, index, like)
+        table[old : stop - start] = frame_moments(fields)
+        seen = np.any(~np.isnan(fields), axis=0)
+        if old:
+            seen |= np.any(~np.isnan(self.read(np.arange(start, start + old))), axis=0)
+        files = {
+            self._shard_file(index): pack_shard(chunks, self.shard),
+            self._chunk_file(FRAMES, index, 2): encode(table),
+            self._chunk_file(SEEN, index, 3): encode(seen[None]),
+        }
+        more = {k: v for k, v in entry.items() if k not in ("key", "frames", "files")}
+        kept = {n: v for n, v in entry["files"].items() if self.folder / n not in files}
+        self._finish("fields", index, files, {**more, "marked": marked}, kept)
+
     def frame_table(self, index: int) -> Array:
         """Moments of the new frames of a shard (time, channel, statistic)."""
         start, stop = self.span(index)
@@ -237,12 +309,21 @@ class Job:
         return chunks
 
     def _refuse_infinite(self, block: Array, start: int) -> None:
-        if np.isinf(block).any():
-            time, channel = np.argwhere(np.isinf(block))[0][:2]
+        infinite = np.isinf(block)
+        if infinite.any():
+            time, channel = np.argwhere(infinite)[0][:2]
             raise InputError(
                 f"{self.source.channels.labels[channel]} has infinite values, first at time index "
-                f"{start + time}; mask or correct them."
+                f"{start + time}, {Calendar(self.calendar).iso(self.times[start + time])}, in "
+                f"{infinite[time, channel].mean():.1%} of the field; correct them, or have such "
+                "frames left out with data.quality: mark."
             )
+
+    def _look(self, block: Array, infinite: Array, stop: int) -> Array:
+        assert self.looker is not None  # noqa: S101  (for the type checker)
+        looks = np.full((self.shard, self.frame[0], self.looker.size), np.nan, np.float32)
+        looks[stop - len(block) : stop] = self.looker.look(block, infinite)
+        return looks
 
     def _shard_file(self, index: int) -> Path:
         return self._chunk_file(FIELDS, index, 3)
@@ -261,7 +342,12 @@ class Job:
         return self.folder / LOG / f"{index:06d}.{kind}.json"
 
     def _finish(
-        self, kind: str, index: int, files: dict[Path, bytes], more: dict[str, Any]
+        self,
+        kind: str,
+        index: int,
+        files: dict[Path, bytes],
+        more: dict[str, Any],
+        kept: Entry | None = None,
     ) -> Entry:
         """Put the files in their places, then say in the log what they are."""
         for path, content in files.items():
@@ -270,7 +356,8 @@ class Job:
         entry = {
             "key": self.key,
             "frames": [start, stop],
-            "files": {
+            "files": (kept or {})
+            | {
                 path.relative_to(self.folder).as_posix(): [len(content), checksum(content)]
                 for path, content in files.items()
             },

@@ -90,6 +90,11 @@ class SourceFields:
         """Size of the fields when decoded."""
         return 4 * int(np.prod(self.shape))
 
+    @property
+    def calendar(self) -> str:
+        """CF name of the calendar of the times."""
+        return self.normalizer.period.calendar
+
     def reader(self, *, threads: int = 1) -> Reader:
         """Give what reads physical frames; ``threads`` of one call are no faster here."""
         return self._reader
@@ -243,7 +248,7 @@ def _learn(source: Source, plan: Plan, settings: Settings, progress: Progress | 
     ds, ordinary = source.ds, SourceReader(source)
     reader = direct_reader(source, ordinary)
     times, grid = analysis_times(ds), Grid.from_dataset(ds)
-    period = Period.parse(*settings["training_period"])
+    period = Period.parse(*settings["training_period"], plan.calendar)
     small = plan.frame_bytes * plan.times <= KEPT_BYTES
     kept: list[Float] = []
     tables, mask = [], np.zeros(ordinary.frame, bool)

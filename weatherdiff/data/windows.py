@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
+from weatherdiff.data.calendars import STANDARD, Calendar
 from weatherdiff.errors import ConfigError
 
 __all__ = [
@@ -30,19 +30,22 @@ Int = npt.NDArray[np.int64]
 
 
 def seconds(times: npt.ArrayLike) -> Int:
-    """Turn times into int64 seconds since 1970-01-01 UTC.
+    """Turn times into int64 seconds since 1970-01-01 UTC of their own calendar.
 
     Examples
     --------
     >>> seconds(np.array(["1970-01-02T00:00:01"], dtype="datetime64[ns]"))
     array([86401])
     """
-    return np.asarray(times, dtype="datetime64[s]").astype(np.int64)
+    values = np.asarray(times)
+    if values.dtype == object and values.size:
+        return Calendar.of(values).seconds(values)
+    return np.asarray(values, dtype="datetime64[s]").astype(np.int64)
 
 
 def to_datetime(times: npt.ArrayLike) -> npt.NDArray[np.datetime64]:
-    """Undo :func:`seconds`; datetime64[ns]."""
-    return np.asarray(times, dtype=np.int64).astype("datetime64[s]").astype("datetime64[ns]")
+    """Undo :func:`seconds` in the standard calendar; datetime64[ns]."""
+    return Calendar().dates(times)
 
 
 def iso(time: int | np.int64) -> str:
@@ -56,7 +59,7 @@ def iso(time: int | np.int64) -> str:
     return f"{np.datetime64(int(time), 's').astype('datetime64[m]')}Z"
 
 
-def parse_time(time: str | np.datetime64) -> int:
+def parse_time(time: str | np.datetime64, calendar: str = STANDARD) -> int:
     """Read a time, UTC unless it says otherwise, as seconds since 1970-01-01 UTC.
 
     Raises
@@ -69,20 +72,12 @@ def parse_time(time: str | np.datetime64) -> int:
     >>> parse_time("1970-01-02T00") == parse_time("1970-01-02T02:00+02:00") == 86400
     True
     """
-    try:
-        stamp = pd.Timestamp(time)
-    except ValueError:
-        stamp = pd.NaT
-    if stamp is pd.NaT:
-        raise ConfigError(f'Not a time: {str(time)!r}; write for example "2018-07-20T06".')
-    if stamp.tzinfo is not None:
-        stamp = stamp.tz_convert("UTC").tz_localize(None)
-    return int(seconds(stamp.to_datetime64()))
+    return Calendar(calendar).parse(time)
 
 
 @dataclass(frozen=True)
 class Period:
-    """A span of time, both ends included, in seconds since 1970-01-01 UTC.
+    """A span of time, both ends included, in seconds since 1970-01-01 UTC of a calendar.
 
     Examples
     --------
@@ -95,9 +90,10 @@ class Period:
 
     start: int
     stop: int
+    calendar: str = STANDARD
 
     @classmethod
-    def parse(cls, start: str, stop: str) -> Period:
+    def parse(cls, start: str, stop: str, calendar: str = STANDARD) -> Period:
         """Read ISO 8601 dates or date-times (UTC).
 
         Raises
@@ -105,34 +101,19 @@ class Period:
         ConfigError
             Not a date, not in UTC, or the stop before the start.
         """
-        begin, end = _span(start)[0], _span(stop)[1]
+        own = Calendar(calendar)
+        begin, end = own.span(start)[0], own.span(stop)[1]
         if end < begin:
             raise ConfigError(f"The period ends before it starts: {start} to {stop}.")
-        return cls(begin, end)
+        return cls(begin, end, own.name)
 
     def contains(self, times: Int) -> npt.NDArray[np.bool_]:
         """Which of the times (seconds) lie inside."""
         return (times >= self.start) & (times <= self.stop)
 
     def __str__(self) -> str:
-        first, last = np.array([self.start, self.stop]).astype("datetime64[s]")
-        return f"{first} to {last}"
-
-
-def _span(text: str) -> tuple[int, int]:
-    """First and last second of a date; twice the same one if it has an hour."""
-    instant = "T" in text or " " in text.strip()
-    try:
-        span = pd.Period(text)
-        # pd.Period reads 00:00+02:00 as 00:00
-        offset = pd.Timestamp(text).utcoffset() if instant else None
-    except ValueError as error:
-        raise ConfigError(f"Not a date: {text!r} ({error}).") from None
-    if span is pd.NaT or offset:
-        raise ConfigError(f'Not a date in UTC: {text!r}; write for example "2018-06-01T06".')
-    ends = (span.start_time, span.start_time if instant else span.end_time)
-    first, last = (int(end.floor("s").timestamp()) for end in ends)
-    return first, last
+        own = Calendar(self.calendar)
+        return f"{own.text(self.start)} to {own.text(self.stop)}"
 
 
 @dataclass(frozen=True)

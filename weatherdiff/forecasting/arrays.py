@@ -16,6 +16,7 @@ import numpy.typing as npt
 import xarray as xr
 import zarr
 
+from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.store import CODECS
 from weatherdiff.errors import InputError
 
@@ -23,7 +24,7 @@ __all__ = ["COORDINATES", "FORMAT_VERSION", "create_fields", "finish", "objects_
 
 FORMAT = "weatherdiff forecast"
 FORMAT_VERSION = 1
-EPOCH = {"units": "seconds since 1970-01-01 00:00:00", "calendar": "proleptic_gregorian"}
+EPOCH = {"units": "seconds since 1970-01-01 00:00:00"}
 COORDINATES = (
     "init_time", "lead_time", "valid_time", "number", "level", "latitude", "longitude"
 )  # fmt: skip
@@ -65,8 +66,9 @@ def create_fields(
     for name in ("number", "level", "latitude", "longitude"):
         if name in example.coords:
             _coordinate(group, example, name, example[name].to_numpy())
-    init = example["init_time"].values.astype("datetime64[s]").astype(np.int64)
-    _coordinate(group, example, "init_time", init, **EPOCH)
+    calendar = Calendar.of(example["init_time"])
+    init = calendar.seconds(example["init_time"].values)
+    _coordinate(group, example, "init_time", init, **EPOCH, calendar=calendar.name)
     return group
 
 
@@ -89,11 +91,12 @@ def finish(
 ) -> None:
     """Write the times and the attributes, and all metadata once more in one file."""
     leads = lead_times.astype("timedelta64[s]").astype(np.int64)
-    init = int(example["init_time"].values[0].astype("datetime64[s]").astype(int))
+    calendar = Calendar.of(example["init_time"])
+    init = int(calendar.seconds(example["init_time"].values)[0])
     # With the dtype xarray decodes it unasked; without, seconds would be plain integers.
     timedelta = {"units": "seconds", "dtype": "timedelta64[ns]"}
     _coordinate(group, example, "lead_time", leads, **timedelta)
-    _coordinate(group, example, "valid_time", leads[None] + init, **EPOCH)
+    _coordinate(group, example, "valid_time", leads[None] + init, **EPOCH, calendar=calendar.name)
     # Flat, as netCDF takes no nested attributes when a reader copies them there.
     own: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
     group.attrs.update({**(attributes or {}), **own})

@@ -192,10 +192,15 @@ class Forecaster:
         sampling = sampling or Sampling()
         self._noise_scale(sampling)  # refuses what it does not know before anything is read
         self.schedule(sampling)
-        init = parse_time(init_time)
+        init = parse_time(init_time, self.calendar)
         observed = self._observed(observations, init, frames, sampling)
         history = self.initial_state(ds, init)
         return self._blocks(history, init, frames, numbers, seed, sampling, progress, observed)
+
+    @property
+    def calendar(self) -> str:
+        """CF name of the calendar that it was trained in, and forecasts in."""
+        return self.normalizer.period.calendar
 
     def layout(self, init_time: str | np.datetime64, members: int) -> xr.Dataset:
         """Give one frame as :meth:`rollout` would yield it, of zeros: its layout without the work.
@@ -207,7 +212,7 @@ class Forecaster:
         members : int
             Size of the ensemble.
         """
-        init = parse_time(init_time)
+        init = parse_time(init_time, self.calendar)
         shape = (members, 1, len(self.channels), *self.grid.shape)
         zeros = np.broadcast_to(np.float32(0), shape)
         return self._dataset(zeros, init, init + self.spec.lead_times[:1])
@@ -297,7 +302,7 @@ class Forecaster:
             start = init + block * spec.frames * spec.step
             times = start + spec.lead_times
             forcings = torch.from_numpy(
-                forcing_fields(self.forcings, start + spec.offsets, self.grid)
+                forcing_fields(self.forcings, start + spec.offsets, self.grid, self.calendar)
             )
             new = np.empty((len(past), spec.frames, *history.shape[1:]), np.float32)
             for done, numbers in enumerate(groups, start=1):
@@ -339,5 +344,6 @@ class Forecaster:
     def _dataset(self, state: Array, init: int, times: npt.NDArray[np.int64]) -> xr.Dataset:
         fields = self.normalizer.fields(state, times)
         return forecast_dataset(
-            fields, init=init, times=times, channels=self.channels, grid=self.grid
-        )
+            fields, init=init, times=times, channels=self.channels, grid=self.grid,
+            calendar=self.calendar,
+        )  # fmt: skip

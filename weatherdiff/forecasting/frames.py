@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from weatherdiff.data.calendars import STANDARD, Calendar
 from weatherdiff.data.channels import Channels
-from weatherdiff.data.windows import to_datetime
 from weatherdiff.grid import Grid
 
 __all__ = ["forecast_dataset"]
@@ -30,6 +30,7 @@ def forecast_dataset(
     times: npt.NDArray[np.int64],
     channels: Channels,
     grid: Grid,
+    calendar: str = STANDARD,
 ) -> xr.Dataset:
     """Name the axes of the frames of one initial time.
 
@@ -43,6 +44,8 @@ def forecast_dataset(
         When the frames are valid, likewise.
     channels : Channels
     grid : Grid
+    calendar : str
+        Of the times, in which they are written.
 
     Returns
     -------
@@ -50,8 +53,9 @@ def forecast_dataset(
         (init_time, lead_time, number[, level], latitude, longitude).
     """
     lead_time = (times - init).astype("timedelta64[s]").astype("timedelta64[ns]")
+    own = Calendar(calendar)
     vectors = {
-        "init_time": to_datetime([init]),
+        "init_time": own.dates([init]),
         "lead_time": lead_time,
         "number": np.arange(len(fields)),
         "latitude": grid.latitude,
@@ -64,7 +68,7 @@ def forecast_dataset(
             **{name: (name, values, _attributes(name)) for name, values in vectors.items()},
             "valid_time": (
                 ("init_time", "lead_time"),
-                to_datetime(times)[None],
+                own.dates(times)[None],
                 _attributes("valid_time"),
             ),
         },

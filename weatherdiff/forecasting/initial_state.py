@@ -7,37 +7,49 @@ import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff import schema
+from weatherdiff.data.calendars import STANDARD, Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.formats import load
 from weatherdiff.data.normalization import Normalizer
-from weatherdiff.data.windows import WindowSpec, iso, seconds, to_datetime
+from weatherdiff.data.soundness import require_sound
+from weatherdiff.data.windows import WindowSpec
 from weatherdiff.errors import InputError, MissingInputError, UnitsError
 from weatherdiff.grid import Grid
 
 __all__ = ["history_places", "read_history"]
 
 
-def history_places(ds: xr.Dataset, init: int, spec: WindowSpec) -> slice | npt.NDArray[np.intp]:
+def history_places(
+    ds: xr.Dataset, init: int, spec: WindowSpec, calendar: str = STANDARD
+) -> slice | npt.NDArray[np.intp]:
     """Find the frames that a forecast starts from, on the time axis of the data.
 
     Raises
     ------
     InputError
-        The data have no standard times.
+        The data have no times, or those of another calendar than the model's.
     MissingInputError
         A frame is not in the data.
     """
-    if "time" not in ds.coords or ds["time"].dtype.kind != "M":
-        raise InputError("The data have no standard time coordinate; use open_fields.")
-    times = seconds(ds["time"].values)
+    own = Calendar(calendar)
+    name = "standard" if own.standard else own.name
+    if "time" not in ds.coords:
+        raise InputError(f"The data have no {name} time coordinate; use open_fields.")
+    if Calendar.of(ds["time"]) != own:
+        raise InputError(
+            f"The data have no {name} time coordinate but one of the calendar "
+            f"{Calendar.of(ds['time']).name}; give analyses in the calendar the model was trained "
+            "in."
+        )
+    times = own.seconds(ds["time"].values)
     wanted = init + spec.offsets[: spec.history]
     where = np.searchsorted(times, wanted).clip(max=len(times) - 1)
     absent = wanted[times[where] != wanted]
     if len(absent):
-        first, last = to_datetime(times[[0, -1]]).astype("datetime64[m]")
+        first, last = (own.iso(t).removesuffix("Z") for t in times[[0, -1]])
         raise MissingInputError(
-            f"A forecast from {iso(init)} needs the frame of {iso(absent[0])}, which is not "
-            f"in the data ({first} to {last}, {len(times)} times)."
+            f"A forecast from {own.iso(init)} needs the frame of {own.iso(absent[0])}, which is "
+            f"not in the data ({first} to {last}, {len(times)} times)."
         )
     # A slice reaches through dask to the file; for a list of positions all of a chunk is read.
     steps = np.unique(np.diff(where))
@@ -78,11 +90,13 @@ def read_history(
     MissingInputError
         A frame is not in the data.
     InputError
-        Missing values, another grid, other units, an absent variable.
+        Missing or impossible values, another grid, other units, an absent variable.
     """
     grid.require_same(Grid.from_dataset(ds))
     wanted = init + spec.offsets[: spec.history]
-    frames = load(ds[_present(ds, channels)].isel(time=history_places(ds, init, spec)))
+    own = Calendar(normalizer.period.calendar)
+    places = history_places(ds, init, spec, own.name)
+    frames = load(ds[_present(ds, channels)].isel(time=places))
     schema.validate(frames)
     _require_units(frames, channels)
     fields = np.where(mask, channels.stack(frames).to_numpy(), np.nan)
@@ -91,9 +105,11 @@ def read_history(
         t, c = np.argwhere(missing.any(axis=(2, 3)))[0]
         raise InputError(
             f"The initial state has missing values: {channels.labels[c]} at "
-            f"{iso(wanted[t])} in {missing[t, c].sum()} of {mask[c].sum()} cells. "
+            f"{own.iso(wanted[t])} in {missing[t, c].sum()} of {mask[c].sum()} cells. "
             'Complete the data, or prepare and train with fill: "climatology".'
         )
+    # which cells may miss values has been seen to
+    require_sound(frames, missing=frames.isnull().any("time"))
     return normalizer.state(fields, wanted)
 
 

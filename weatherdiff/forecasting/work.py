@@ -91,7 +91,7 @@ class Work:
     def key(self) -> str:
         """Hash of what is being made."""
         coordinates = {
-            str(name): hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+            str(name): hashlib.sha256(_bytes(values.to_numpy())).hexdigest()
             for name, values in self.example.coords.items()
         }
         made = {
@@ -321,3 +321,9 @@ def _read_record(path: Path) -> dict[str, Entry]:
         return _entries(unseal(path.read_text())["files"])
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a record of a unit: {error}") from error
+
+
+def _bytes(values: npt.NDArray[Any]) -> bytes:
+    """Bytes of values; dates of cftime are objects, whose bytes are addresses."""
+    plain = values.astype(str) if values.dtype == object else values
+    return np.ascontiguousarray(plain).tobytes()

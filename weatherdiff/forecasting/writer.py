@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from weatherdiff.data.calendars import Calendar
 from weatherdiff.errors import InputError, MissingInputError
 from weatherdiff.forecasting.arrays import (
     COORDINATES,
@@ -52,10 +53,10 @@ def forecast_name(init_time: np.datetime64) -> str:
     >>> forecast_name(np.datetime64("2018-07-20T06:30"))
     '2018-07-20T0630.zarr'
     """
-    minute = init_time.astype("datetime64[m]")
-    hour = minute.astype("datetime64[h]")
-    text = str(hour) if hour == minute else str(minute).replace(":", "")
-    return f"{text}.zarr"
+    own = Calendar.of(np.array([init_time]))
+    text = own.text(own.seconds(np.array([init_time]))[0])
+    hour, minute = text[:-6], text[-5:-3]
+    return f"{hour}{'' if minute == '00' else minute}.zarr"
 
 
 def forecast_time(name: str) -> int | None:

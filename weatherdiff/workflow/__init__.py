@@ -7,7 +7,7 @@ below never see the configuration.
 
 from weatherdiff.workflow.batch import Request, batch, plan_text
 from weatherdiff.workflow.benchmarking import bench_loading
-from weatherdiff.workflow.checking import check
+from weatherdiff.workflow.checking import check, quality_lines
 from weatherdiff.workflow.fields import open_source, prepare
 from weatherdiff.workflow.forecasting import forecast, forecast_and_score
 from weatherdiff.workflow.making import Share
@@ -30,6 +30,7 @@ __all__ = [
     "open_source",
     "plan_text",
     "prepare",
+    "quality_lines",
     "report",
     "run",
     "status",

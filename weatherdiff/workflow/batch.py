@@ -242,7 +242,6 @@ def _make(sampler: Sampler, init: int, ordinal: int, request: Request, run: Run)
         to_datetime([init])[0],
         share=request.share,
         ordinal=ordinal,
-        unattended=True,
         report=report,
     )
     if path is None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+import xarray as xr
 
 from weatherdiff.config import Config
 from weatherdiff.data.windows import Period, find_windows, seconds
@@ -14,7 +17,12 @@ from weatherdiff.workflow.fields import (
 )
 from weatherdiff.workflow.training import objective_of
 
-__all__ = ["check"]
+if TYPE_CHECKING:
+    from weatherdiff.data.store import FieldStore
+
+__all__ = ["check", "quality_lines"]
+
+LOOKED_AT = 2**29  # bytes of fields that are read to check them
 
 
 def check(config: Config) -> str:
@@ -29,7 +37,7 @@ def check(config: Config) -> str:
     plan = make_plan(ds, **store_settings(config))
     channels, grid = Channels.from_dataset(ds), Grid.from_dataset(ds)
     objective_of(config, grid)
-    times = seconds(ds["time"].values)
+    times, calendar = seconds(ds["time"].values), plan.calendar
     spec = window_spec(config)
     static = [n for n in ds.data_vars if "time" not in ds[n].dims]
     forcings = forcing_fields(config.forcings, times[:1], grid).shape[1]
@@ -56,10 +64,11 @@ def check(config: Config) -> str:
     ]
     present = np.ones(len(times), bool)
     for name in ("training", "validation", "test"):
-        period = Period.parse(*getattr(config.splits, name))
+        period = Period.parse(*getattr(config.splits, name), calendar)
         found = find_windows(times, present, spec, period)
         gaps = f" ({found.absent} more lack a frame)" if found.absent else ""
         lines.append(f"{name:12} {len(found)} windows{gaps}, {period}")
+    inits = len(init_times_of(config, None, ds, calendar=calendar))
     network_bytes = 4 * 4 * parameters  # weights, gradients, two moments
     block = (spec.frames + spec.history) * frame
     lines += [
@@ -68,13 +77,35 @@ def check(config: Config) -> str:
         "memory       about "
         f"{_size(network_bytes + 60 * block * config.training.batch_size)} to train, "
         f"{_size(8 * block * members + 4 * parameters)} to forecast",
-        f"forecasts    {len(init_times_of(config, None, ds))} x {members} members, "
+        f"forecasts    {inits} x {members} members, "
         f"{_size(members * frame * spec.frames)} a block of {spec.frames} frames",
         "scores       "
         f"with forecast --evaluate-only {_size(members * frame * spec.frames)} of members are held "
         "at once, one block of one initial time, and none stored",
+        *_quality(config, ds, frame * len(times)),
     ]
     return "\n".join(lines)
+
+
+def _quality(config: Config, ds: xr.Dataset, size: int) -> list[str]:
+    """Tell what is wrong with the fields, as far as it is known or quickly found out."""
+    from weatherdiff.data.quality import quality_table, survey
+    from weatherdiff.data.store import FieldStore
+
+    if config.store.exists():
+        return quality_lines(FieldStore.open(config.store))
+    if size > LOOKED_AT:
+        return [f"quality      prepare looks at every value; {_size(size)} are too many for check"]
+    return quality_table(survey(ds).findings)
+
+
+def quality_lines(store: FieldStore) -> list[str]:
+    """Write what quality control has found in a prepared store, as lines of a table."""
+    from weatherdiff.data.quality import Finding, quality_table
+
+    if store.metadata.get("quality") is None:
+        return [f"quality      {store.path} was prepared by a version that did not look"]
+    return quality_table(Finding.from_dict(found) for found in store.metadata["quality"])
 
 
 def _size(count: float) -> str:

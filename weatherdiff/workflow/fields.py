@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from weatherdiff.config import Config
 from weatherdiff.data.append import append
+from weatherdiff.data.calendars import STANDARD, Calendar
 from weatherdiff.data.prepare import Settings, parse_step
 from weatherdiff.data.prepare import prepare as prepare_store
 from weatherdiff.data.store import FieldStore
@@ -18,9 +19,7 @@ from weatherdiff.data.windows import (
     Period,
     WindowSpec,
     find_windows,
-    parse_time,
     seconds,
-    to_datetime,
 )
 from weatherdiff.errors import ConfigError, MissingInputError
 from weatherdiff.progress import progress_bar
@@ -106,6 +105,7 @@ def store_settings(config: Config) -> Settings:
         "fill": config.data.fill,
         "held_out": (config.splits.validation, config.splits.test),
         "profile": config.data.profile,
+        "quality": config.data.quality,
     }
 
 
@@ -126,8 +126,12 @@ def _grown(config: Config, scheduler: str | None) -> FieldStore:
 
 def prepare_settings(config: Config) -> str:
     """Give what a store depends on beside the source's contents; it is kept in the store."""
+    data = config.data.model_dump(mode="json", exclude={"prepare"})
+    for name, default in (("quality", "report"), ("profile", "lz4")):
+        if data[name] == default:  # stores of before there was a choice stay
+            del data[name]
     settings = {
-        "data": config.data.model_dump(mode="json", exclude={"prepare"}),
+        "data": data,
         "step": config.window.step,
         "frames": config.window.frames,
         "training": config.splits.training,
@@ -184,7 +188,7 @@ def windows_of(config: Config, store: FieldStore | SourceFields, split: str) -> 
     from weatherdiff.data.loader import WindowDataset
 
     spec = window_spec(config)
-    period = Period.parse(*getattr(config.splits, split))
+    period = Period.parse(*getattr(config.splits, split), store.calendar)
     windows = find_windows(store.times, store.valid, spec, period)
     if windows.absent or windows.invalid:
         logger.warning(
@@ -195,12 +199,19 @@ def windows_of(config: Config, store: FieldStore | SourceFields, split: str) -> 
 
 
 def init_times_of(
-    config: Config, frames: int | None, ds: xr.Dataset | None = None
-) -> list[np.datetime64]:
-    """Give the initial times asked for, or all that the test period can verify."""
-    wanted = config.forecast.init_times
+    config: Config,
+    frames: int | None,
+    ds: xr.Dataset | None = None,
+    *,
+    calendar: str = STANDARD,
+) -> list[Any]:
+    """Give the initial times asked for, or all that the test period can verify.
+
+    They are datetime64, or dates of cftime where ``calendar``, that of the data, needs it.
+    """
+    own, wanted = Calendar(calendar), config.forecast.init_times
     if wanted != "test":
-        return list(to_datetime([parse_time(t) for t in wanted]))
+        return list(own.dates([own.parse(t) for t in wanted]))
     if ds is not None:
         times = seconds(ds["time"].values)
         valid = np.ones(len(times), bool)
@@ -211,9 +222,9 @@ def init_times_of(
         times, valid = store.times, store.valid
     window = config.window
     spec = WindowSpec(window.history, frames or window.frames, parse_step(window.step))
-    found = find_windows(times, valid, spec, Period.parse(*config.splits.test))
+    found = find_windows(times, valid, spec, Period.parse(*config.splits.test, calendar))
     if not len(found):
         raise MissingInputError(
             "No initial time of the test period has all its frames in the data."
         )
-    return list(to_datetime(found.init_times)[:: config.forecast.every])
+    return list(own.dates(found.init_times)[:: config.forecast.every])

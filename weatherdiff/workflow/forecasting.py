@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.config import Config
-from weatherdiff.errors import ConfigError
+from weatherdiff.data.calendars import Calendar
+from weatherdiff.errors import ConfigError, InputError
 from weatherdiff.progress import progress_bar
 from weatherdiff.workflow.fields import init_times_of
 from weatherdiff.workflow.making import MADE_WITH, Sampler, make_forecast
@@ -35,7 +36,7 @@ def forecast(config: Config, *, overwrite: bool = False) -> Path:
     from weatherdiff.forecasting.writer import forecast_attributes, forecast_name
 
     sampling = Sampler(config)
-    init_times = init_times_of(config, sampling.frames)
+    init_times = init_times_of(config, sampling.frames, calendar=sampling.calendar)
     sampling.require_observed(init_times)
     config.forecasts.mkdir(parents=True, exist_ok=True)
     prune(config.forecasts, keep=None, at_least=1)  # what killed runs have left, and no forecast
@@ -72,6 +73,11 @@ def forecast_and_score(config: Config) -> xr.Dataset:
     from weatherdiff.evaluation.storage import StatisticsStore
 
     sampling = Sampler(config)
+    if not Calendar(sampling.calendar).standard:
+        raise InputError(
+            f"The data have the calendar {sampling.calendar}; scores are made in the standard one "
+            "alone. Forecast without --evaluate-only, and score the forecasts with tools of yours."
+        )
     ds, options, period = sampling.analyses, config.evaluation, config.splits.training
     init_times = np.array(init_times_of(config, sampling.frames)).astype("datetime64[ns]")
     sampling.require_observed(init_times)

@@ -24,7 +24,7 @@ import pandas as pd
 import xarray as xr
 
 from weatherdiff.config import Config
-from weatherdiff.data.soundness import require_sound
+from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.windows import seconds
 from weatherdiff.errors import ConfigError, LockedError
 from weatherdiff.forecasting.manifest import entry_of
@@ -144,6 +144,11 @@ class Sampler:
         return self._forecaster.spec.frames, self._options.member_block
 
     @property
+    def calendar(self) -> str:
+        """CF name of the calendar that the model forecasts in."""
+        return self._forecaster.calendar
+
+    @property
     def valid(self) -> dict[str, npt.NDArray[np.bool_]]:
         """Where each variable has values."""
         mask = xr.DataArray(self._forecaster.mask, dims=("channel", "latitude", "longitude"))
@@ -208,7 +213,7 @@ class Sampler:
         from weatherdiff.forecasting.initial_state import history_places
 
         ds, model = self.analyses, self._forecaster
-        places = history_places(ds, int(seconds([init_time])[0]), model.spec)
+        places = history_places(ds, int(seconds([init_time])[0]), model.spec, model.calendar)
         names = [name for name in dict.fromkeys(model.channels.variables) if name in ds]
         return load(ds[names].isel(time=places).copy())
 
@@ -220,7 +225,6 @@ def make_forecast(
     overwrite: bool = False,
     share: Share | None = None,
     ordinal: int = 0,
-    unattended: bool = False,
     report: Callable[..., None] = lambda **_: None,
 ) -> Path | None:
     """Make and publish one forecast; units that an earlier run has finished are taken over.
@@ -235,8 +239,6 @@ def make_forecast(
         Make only its units. Whoever finds all units done publishes.
     ordinal : int
         Position of the initial time among all there will ever be.
-    unattended : bool
-        Look at every value of the input, see :func:`weatherdiff.data.soundness.require_sound`.
     report : callable, optional
         Called with keywords ``unit``, ``of`` and ``members`` after each unit.
 
@@ -254,8 +256,6 @@ def make_forecast(
     """
     started = datetime.now(UTC)
     analyses = sampler.history(init_time)
-    if unattended:  # cells that miss values are looked at by the model, which knows the sea
-        require_sound(analyses, missing=analyses.isnull().any("time"))
     fingerprint = _fingerprint(analyses)
     work = Work(
         folder=sampler.config.forecasts,
@@ -322,13 +322,13 @@ def _record(
     made: list[int],
 ) -> dict[str, Any]:
     """Tell in plain types how a forecast was made."""
-    config = sampler.config
+    config, calendar = sampler.config, Calendar.of(analyses["time"])
     settings = config.model_dump(mode="json")
     return {
         "run": {
             "format": "weatherdiff run",
             "version": 1,
-            "init_time": f"{init_time.astype('datetime64[s]')}Z",
+            "init_time": f"{calendar.text(seconds([init_time])[0])}Z",
             "started": started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seed": config.forecast.seed,
@@ -344,7 +344,7 @@ def _record(
             },
             "input": {
                 "sha256": fingerprint,
-                "times": [f"{t}Z" for t in analyses["time"].values.astype("datetime64[s]")],
+                "times": [f"{calendar.text(t)}Z" for t in seconds(analyses["time"].values)],
                 "source": config.data.source,
             },
             "packages": {"python": platform.python_version(), **versions()},

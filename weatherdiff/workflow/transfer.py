@@ -82,7 +82,10 @@ def on_terms_of(
                 f"{wanted}; set it as it was, or leave training.start_from out."
             )
     for name in ("validation", "test"):
-        held, learnt = Period.parse(*getattr(config.splits, name)), start.normalizer.period
+        held, learnt = (
+            Period.parse(*getattr(config.splits, name), start.normalizer.period.calendar),
+            start.normalizer.period,
+        )
         if held.start <= learnt.stop and learnt.start <= held.stop:
             logger.warning(
                 "The model %s was trained on %s, which touches the %s period %s: if its data are "
@@ -154,7 +157,7 @@ def mixed(config: Config, training: WindowDataset) -> tuple[WindowDataset, list[
         require_alike(own, store, str(companion.store))
         period = store.normalizer.period
         if companion.training is not None:
-            period = Period.parse(*companion.training)
+            period = Period.parse(*companion.training, store.calendar)
         held = _held_out(config, store)
         found = find_windows(store.times, store.valid & ~held, spec, period)
         logger.log(
@@ -198,7 +201,7 @@ def _held_out(config: Config, store: FieldStore) -> Any:
     reach += parse_step(splits.gap) if splits.gap is not None else 0
     held = np.zeros(len(store.times), bool)
     for name in ("validation", "test"):
-        period = Period.parse(*getattr(splits, name))
+        period = Period.parse(*getattr(splits, name), store.calendar)
         held |= Period(period.start - reach, period.stop).contains(store.times)
     return held
 
