@@ -404,6 +404,15 @@ class Config(_Section):
         return names
 
     @model_validator(mode="after")
+    def _only_what_is_prepared_is_controlled(self) -> Config:
+        if not self.data.prepare and self.data.quality != "report":
+            raise ValueError(
+                f"data.quality: {self.data.quality} acts on a field store, and data.prepare is "
+                "false; prepare one, or look at the source with weatherdiff check"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _lead_time_is_in_steps(self) -> Config:
         from weatherdiff.data.prepare import parse_step
 
@@ -425,7 +434,8 @@ class Config(_Section):
         names = ("training", "validation", "test")
         named = _in_some_calendar(
             lambda calendar: [
-                (name, Period.parse(*getattr(self.splits, name), calendar)) for name in names
+                (name, Period.parse(*getattr(self.splits, name), calendar=calendar))
+                for name in names
             ]
         )
         named.sort(key=lambda item: item[1].start)

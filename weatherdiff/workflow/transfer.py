@@ -82,10 +82,8 @@ def on_terms_of(
                 f"{wanted}; set it as it was, or leave training.start_from out."
             )
     for name in ("validation", "test"):
-        held, learnt = (
-            Period.parse(*getattr(config.splits, name), start.normalizer.period.calendar),
-            start.normalizer.period,
-        )
+        learnt = start.normalizer.period
+        held = Period.parse(*getattr(config.splits, name), calendar=learnt.calendar)
         if held.start <= learnt.stop and learnt.start <= held.stop:
             logger.warning(
                 "The model %s was trained on %s, which touches the %s period %s: if its data are "
@@ -201,7 +199,7 @@ def _held_out(config: Config, store: FieldStore) -> Any:
     reach += parse_step(splits.gap) if splits.gap is not None else 0
     held = np.zeros(len(store.times), bool)
     for name in ("validation", "test"):
-        period = Period.parse(*getattr(splits, name), store.calendar)
+        period = Period.parse(*getattr(splits, name), calendar=store.calendar)
         held |= Period(period.start - reach, period.stop).contains(store.times)
     return held
 

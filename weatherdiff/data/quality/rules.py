@@ -180,8 +180,9 @@ def _in_units(variable: Variable, units: str) -> Range | None:
         low = variable.lower - BEYOND_BOUND * span
     if variable.upper is not None:
         high = variable.upper + BEYOND_BOUND * span
-    numbers = ((x - offset) / factor for x in (low, high, variable.low, variable.high))
-    return Range(*numbers, units)
+    bounds = (low, high, variable.low, variable.high)
+    lowest, highest, usual_low, usual_high = ((x - offset) / factor for x in bounds)
+    return Range(lowest, highest, usual_low, usual_high, units)
 
 
 def _conversion(units: str, canonical: str) -> tuple[float, float] | None:
