@@ -188,6 +188,7 @@ class Normalizer:
     ) -> Normalizer:
         """Undo :meth:`to_dict` and :meth:`arrays`."""
         calendar = Calendar(data.get("calendar", STANDARD)).name
+        start, stop = data["period"]
         return cls(
             transforms=tuple(BoundedTransform(**t) for t in data["transforms"]),
             harmonics=Harmonics(**data["harmonics"], calendar=calendar),
@@ -195,7 +196,7 @@ class Normalizer:
             std=np.asarray(arrays["std"], np.float64),
             tendency_std=np.asarray(arrays["tendency_std"], np.float64),
             step=int(data["step"]),
-            period=Period(*data["period"], calendar=calendar),
+            period=Period(start, stop, calendar),
         )
 
 

@@ -188,7 +188,8 @@ def windows_of(config: Config, store: FieldStore | SourceFields, split: str) -> 
     from weatherdiff.data.loader import WindowDataset
 
     spec = window_spec(config)
-    period = Period.parse(*getattr(config.splits, split), calendar=store.calendar)
+    first, last = getattr(config.splits, split)
+    period = Period.parse(first, last, store.calendar)
     windows = find_windows(store.times, store.valid, spec, period)
     if windows.absent or windows.invalid:
         logger.warning(
