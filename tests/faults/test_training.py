@@ -170,7 +170,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(
         assert ours["global_step"] == theirs["global_step"]
         first, second = tensors(ours), tensors(theirs)
         assert first.keys() == second.keys()
-        assert len(first) > 100
+        assert len(first) > 80
         assert [name for name in first if not torch.equal(first[name], second[name])] == []
     log = log_of(wholes[order])
     assert [n + 1 for n, facts in log.items() if "val_crps" in facts] == [6, 12, 18, 22]

@@ -126,14 +126,14 @@ class Manifest:
                     self._require_length(name, json.loads(content))
             except FileNotFoundError:
                 found.append(f"{name} is absent")
-            except (KeyError, OSError, TypeError, ValueError) as error:
+            except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
                 found.append(f"{name} cannot be read ({error})")
         return found
 
     def _require_length(self, name: str, array: dict[str, Any]) -> None:
         low, high = self.frames, max(self.frames, self.reaching or 0)
         if name == f"{SEEN}/zarr.json":  # one for each shard
-            low, high = (-(-n // max(1, self.shard)) for n in (low, high))
+            low, high = (-(-n // self.shard) for n in (low, high))
         if not low <= array["shape"][0] <= high:
             raise ValueError(f"its length is {array['shape'][0]}, expected {low}")
 
