@@ -100,6 +100,20 @@ def test_the_command_forecast_makes_the_same_products_beside_members(
     assert "mean_sea_level_pressure_below" in open_products(here.forecasts)
 
 
+@pytest.mark.deep
+def test_a_forecast_without_members_is_one_share(
+    runs: Callable, site: Callable, hashes: Callable, uninterrupted: tuple
+) -> None:
+    here = lay_out(site, keep_members=False)
+    published = []
+    for share in ("1/2", "2/2"):
+        code, text = runs("batch", here.config, *BATCH, "--shard", share)
+        assert code == 0, text
+        published.append(text.count('"event": "published"'))
+    assert sorted(published) == [0, 1]
+    assert hashes(here.forecasts / NAME) == uninterrupted[0]
+
+
 def test_a_threshold_of_an_unknown_variable_ends_with_78(runs: Callable, site: Callable) -> None:
     here = lay_out(site)
     code, text = runs(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from weatherdiff.data.windows import WindowSpec
 from weatherdiff.errors import ConfigError, InputError
 from weatherdiff.forecasting import Forecaster, open_forecasts, open_products
 from weatherdiff.forecasting import products as module
@@ -17,7 +20,7 @@ from weatherdiff.forecasting.forecaster import Sampling
 from weatherdiff.forecasting.lockstep import advance
 from weatherdiff.forecasting.manifest import MANIFEST, read_manifest
 from weatherdiff.forecasting.products import Products, Thresholds
-from weatherdiff.forecasting.rollout import Rollout
+from weatherdiff.forecasting.rollout import Key, Rollout
 from weatherdiff.forecasting.work import Work
 from weatherdiff.forecasting.writer import verify_forecast
 
@@ -216,6 +219,35 @@ def test_forecasts_without_products_say_so(work: Callable, rollout: Callable) ->
     object.__setattr__(made, "products", Products())
     with pytest.raises(InputError, match="has no products"):
         open_products(finish(made, rollout))
+
+
+def test_members_in_lockstep_take_the_memory_of_one_block_of_frames() -> None:
+    members, group, history, frames, shape = 40, 4, 2, 6, (3, 16, 32)
+
+    def sampler(past: np.ndarray, *_: Any, **__: Any) -> np.ndarray:
+        return np.broadcast_to(past[:, -1:], (len(past), frames, *shape))
+
+    sampler.sampling = SimpleNamespace(member_block=group)  # type: ignore[attr-defined]
+    dims = ("number", "lead_time", "channel", "latitude", "longitude")
+    rollout = Rollout(
+        sampler,  # type: ignore[arg-type]
+        np.ones((history, *shape), np.float32),
+        spec=WindowSpec(history, frames, 3600),
+        key=Key(0, 0, range(members), 5 * frames),
+        forcings=lambda _: np.zeros(1, np.float32),
+        fields=lambda state, _: state * np.float32(2),
+        dataset=lambda fields, *_: xr.Dataset({"t": (dims, fields)}, {"number": range(members)}),
+        observed=[None] * 5,
+    )
+    next(rollout)
+    tracemalloc.start()
+    for _ in rollout:
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    cells = int(np.prod(shape))
+    assert peak < 8 * members * cells * (history + frames)
+    assert peak > 4 * members * cells * frames
 
 
 def test_a_threshold_of_what_is_not_forecast_is_refused(forecaster: Forecaster) -> None:
