@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         if verb == "prepare":
             sub.add_argument(
                 "--scheduler", metavar="WHO",
-                help='"threads", or the address of a dask cluster that does the work',
+                help='"threads", "local:4", or the address of a dask cluster that does the work',
             )  # fmt: skip
         if verb == "train":
             sub.add_argument("--no-resume", action="store_true", help="start from the beginning")
@@ -113,6 +113,10 @@ def _add_batch_options(sub: argparse.ArgumentParser, verb: str) -> None:
     sub.add_argument("--max-lateness", metavar="SPAN", help="instead of batch.max_lateness")
     if verb == "batch":
         sub.add_argument(
+            "--scheduler", metavar="WHO",
+            help='"local:4", or the address of a dask cluster that draws the members',
+        )  # fmt: skip
+        sub.add_argument(
             "--init", action="append", default=[], metavar="TIME",
             help="only this initial time, whatever the cycle and the clock; may be given again",
         )  # fmt: skip
@@ -129,6 +133,7 @@ FORECAST_OPTIONS = (
     ("steps", "forecast.steps", int),
     ("observations", "forecast.observations", str),
     ("guidance-method", "forecast.guidance_method", str),
+    ("scheduler", "forecast.scheduler", str),
 )
 
 
@@ -195,6 +200,8 @@ def _call(options: argparse.Namespace) -> None:
             value = getattr(options, option.replace("-", "_"))
             if value is not None:
                 overrides.append(f"{key}=[{value}]" if option == "init" else f"{key}={value}")
+    if options.verb == "batch" and options.scheduler is not None:
+        overrides.append(f"forecast.scheduler={options.scheduler}")
     config = load_config(options.config, overrides)
     match options.verb:
         case "check":

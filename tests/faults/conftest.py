@@ -188,9 +188,10 @@ def content(path: Path) -> dict[str, str]:
         for file in path.rglob("*")
         if file.is_file() and file.name != "manifest.json"
     }
-    root = json.loads(files["zarr.json"])
-    assert root["attributes"].pop("model")
-    files["zarr.json"] = json.dumps(root).encode()
+    for name in {"zarr.json", "products/zarr.json"} & files.keys():
+        root = json.loads(files[name])
+        assert root["attributes"].pop("model")
+        files[name] = json.dumps(root).encode()
     return {name: hashlib.sha256(text).hexdigest() for name, text in files.items()}
 
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from weatherdiff.config.products import Products
+
 __all__ = ["Config", "Evaluation"]
 
 T = TypeVar("T")
@@ -239,6 +241,29 @@ class Forecast(_Section):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """As in ``training``; bit-identical results need the same arithmetic."""
     seed: int = 0
+    products: Products = Products()
+    """What is published of the members: mean, spread, quantiles, probabilities; none by default."""
+    keep_members: bool = True
+    """Whether the members are published, too. Without, no disk is needed for them."""
+    scheduler: str | None = None
+    """Who draws the members: the address of a dask scheduler, or ``local:4`` for four processes of
+    this machine; the run itself by default. The result does not depend on it."""
+
+    @field_validator("scheduler", mode="after")
+    @classmethod
+    def _is_a_cluster(cls, scheduler: str | None) -> str | None:
+        if scheduler == "threads":
+            raise ValueError(
+                "threads are PyTorch's here, see the key threads; give local:4 for four processes, "
+                "or the address of a dask scheduler"
+            )
+        return scheduler
+
+    @model_validator(mode="after")
+    def _publishes_something(self) -> Forecast:
+        if not self.keep_members and not self.products.any:
+            raise ValueError("without members (keep_members: false) a forecast needs products")
+        return self
 
     @model_validator(mode="after")
     def _has_what_the_method_is_for(self) -> Forecast:

@@ -137,12 +137,17 @@ def run_tried(
 
 def _send(client: Client, job: Any) -> Future:
     """Give every worker the job; wait for the first of them."""
-    try:
-        return client.scatter(job, broadcast=True, hash=False, timeout=PATIENCE)
-    except TimeoutError as error:
-        raise MissingInputError(
-            f"The dask scheduler has had no worker for {PATIENCE} s; start some, and run again."
-        ) from error
+    end = time.monotonic() + PATIENCE
+    while client.status == "running":
+        try:
+            return client.scatter(job, broadcast=True, hash=False, timeout=PATIENCE)
+        except TimeoutError as error:
+            raise MissingInputError(_IDLE) from error
+        except OSError as error:  # a worker died while it was given the job
+            if time.monotonic() > end:
+                raise MissingInputError(_IDLE) from error
+            time.sleep(0.5)
+    raise MissingInputError(_GONE)
 
 
 def _threads(client: Client) -> int:
@@ -183,6 +188,7 @@ def _first(client: Client, running: list[Future]) -> list[Future]:
     return ended
 
 
+_IDLE = f"No worker of the cluster has answered for {PATIENCE} s; start some, and run again."
 _GONE = "The dask scheduler is gone; what is done is kept, run again when it is back."
 
 

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "Sampling": "weatherdiff.forecasting.sampling",
         "open_forecasts": "weatherdiff.forecasting.writer",
         "open_observations": "weatherdiff.forecasting.observations",
+        "open_products": "weatherdiff.forecasting.writer",
         "write_forecast": "weatherdiff.forecasting.writer",
     },
 )

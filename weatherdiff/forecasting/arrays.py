@@ -1,7 +1,8 @@
 """The Zarr group of one forecast: its arrays, chunks and coordinates.
 
 A chunk of a field holds a block of frames of a block of members, so that whoever draws these
-members writes whole objects, which nobody else writes.
+members writes whole objects, which nobody else writes. Products, which have no members, are a group
+of their own inside, of blocks of frames.
 """
 
 from __future__ import annotations
@@ -20,14 +21,30 @@ from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.store import CODECS
 from weatherdiff.errors import InputError
 
-__all__ = ["COORDINATES", "FORMAT_VERSION", "create_fields", "finish", "objects_of", "put_block"]
+__all__ = [
+    "FORMAT_VERSION",
+    "PRODUCTS",
+    "array_of",
+    "create_fields",
+    "finish",
+    "is_coordinate",
+    "objects_of",
+    "put_block",
+]
 
 FORMAT = "weatherdiff forecast"
 FORMAT_VERSION = 1
 EPOCH = {"units": "seconds since 1970-01-01 00:00:00"}
 COORDINATES = (
-    "init_time", "lead_time", "valid_time", "number", "level", "latitude", "longitude"
+    "init_time", "lead_time", "valid_time", "number", "level", "latitude", "longitude", "quantile"
 )  # fmt: skip
+#: Of the group of products in that of a forecast.
+PRODUCTS = "products"
+
+
+def is_coordinate(name: str) -> bool:
+    """Tell an array of coordinates from one of fields, by its name."""
+    return name in COORDINATES or name.startswith("threshold_")
 
 
 def create_fields(
@@ -40,7 +57,7 @@ def create_fields(
     path : path
         Of a folder that does not exist.
     example : Dataset
-        A block of frames as :meth:`Forecaster.rollout` yields it, of all members.
+        A block of frames as :meth:`Forecaster.rollout` yields it, of all members, or of products.
     frames : int
         Lead times in all.
     block : (int, int)
@@ -63,8 +80,8 @@ def create_fields(
             config={"write_empty_chunks": True},
             attributes={**values.attrs, "coordinates": "valid_time"},
         )
-    for name in ("number", "level", "latitude", "longitude"):
-        if name in example.coords:
+    for name in map(str, example.coords):
+        if is_coordinate(name) and name not in ("init_time", "lead_time", "valid_time"):
             _coordinate(group, example, name, example[name].to_numpy())
     calendar = Calendar.of(example["init_time"])
     init = calendar.seconds(example["init_time"].values)
@@ -78,7 +95,7 @@ def put_block(
     """Write a block of frames of some members to its place."""
     for name, values in block.data_vars.items():
         place = {"lead_time": frames, "number": members}
-        array = _array(group, str(name))
+        array = array_of(group, str(name))
         array[tuple(place.get(str(d), slice(None)) for d in values.dims)] = values.to_numpy()
 
 
@@ -106,7 +123,7 @@ def finish(
         zarr.consolidate_metadata(group.store)
 
 
-def objects_of(group: zarr.Group, block: int) -> list[str]:
+def objects_of(group: zarr.Group, block: int, dim: str = "number") -> list[str]:
     """Name the stored objects that hold a block of members, and nothing else.
 
     Parameters
@@ -115,6 +132,8 @@ def objects_of(group: zarr.Group, block: int) -> list[str]:
         As :func:`create_fields` gives it.
     block : int
         Which block of members, from 0.
+    dim : str
+        ``"lead_time"`` for a block of frames of products.
 
     Returns
     -------
@@ -123,12 +142,12 @@ def objects_of(group: zarr.Group, block: int) -> list[str]:
     """
     names = []
     for name, array in sorted(group.arrays()):
-        if name in COORDINATES:
+        if is_coordinate(name):
             continue
-        members = list(array.metadata.dimension_names or ()).index("number")  # type: ignore[union-attr]
+        along = list(array.metadata.dimension_names or ()).index(dim)  # type: ignore[union-attr]
         grid = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
         for index in np.ndindex(*grid):
-            if index[members] == block:
+            if index[along] == block:
                 names.append(f"{name}/{array.metadata.encode_chunk_key(index)}")
     return names
 
@@ -146,7 +165,14 @@ def _coordinate(
     )
 
 
-def _array(group: zarr.Group, name: str) -> zarr.Array:
+def array_of(group: zarr.Group, name: str) -> zarr.Array:
+    """Give an array of a group.
+
+    Raises
+    ------
+    InputError
+        It is a group.
+    """
     array = group[name]
     if not isinstance(array, zarr.Array):
         raise InputError(f"{name} is a group, an array was expected.")

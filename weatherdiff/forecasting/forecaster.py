@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 import xarray as xr
 
 from weatherdiff.data.channels import Channels
@@ -26,6 +25,7 @@ from weatherdiff.forecasting.footprints import footprints
 from weatherdiff.forecasting.frames import forecast_dataset
 from weatherdiff.forecasting.initial_state import read_history
 from weatherdiff.forecasting.observations import LinearObservations, ObservationTable
+from weatherdiff.forecasting.rollout import Key, Rollout
 from weatherdiff.forecasting.sampling import Sampling
 from weatherdiff.grid import Grid
 from weatherdiff.models import VideoDenoiser
@@ -175,7 +175,7 @@ class Forecaster:
         sampling: Sampling | None = None,
         progress: Callable[[int, int], None] | None = None,
         observations: ObservationTable | LinearObservations | None = None,
-    ) -> Iterator[xr.Dataset]:
+    ) -> Rollout:
         """Yield a forecast block of frames by block of frames, all members in lockstep.
 
         Beyond the first block the model goes on from its own last frames. Memory holds the
@@ -185,6 +185,11 @@ class Forecaster:
         Parameters and errors are those of :meth:`forecast`, with ``frames`` the number of steps.
         ``members`` may also be the range of the numbers of a part of the ensemble: one that starts
         at a multiple of the member block is bit-identical to that part of the whole.
+
+        Returns
+        -------
+        Rollout
+            An iterator of Datasets, which can also be stopped after a block and gone on with.
         """
         numbers = range(members) if isinstance(members, int) else members
         if len(numbers) < 1 or frames < 1:
@@ -195,7 +200,21 @@ class Forecaster:
         init = parse_time(init_time, self.calendar)
         observed = self._observed(observations, init, frames, sampling)
         history = self.initial_state(ds, init)
-        return self._blocks(history, init, frames, numbers, seed, sampling, progress, observed)
+        sampler = BlockSampler(
+            self.network, self.objective, self.normalizer, self.mask, self.static,
+            self._noise_scale(sampling), sampling,
+        )  # fmt: skip
+        return Rollout(
+            sampler,
+            history,
+            spec=self.spec,
+            key=Key(seed, init, numbers, frames),
+            forcings=lambda times: forcing_fields(self.forcings, times, self.grid, self.calendar),
+            fields=self.normalizer.fields,
+            dataset=self._dataset,
+            observed=observed,
+            progress=progress,
+        )
 
     @property
     def calendar(self) -> str:
@@ -215,7 +234,8 @@ class Forecaster:
         init = parse_time(init_time, self.calendar)
         shape = (members, 1, len(self.channels), *self.grid.shape)
         zeros = np.broadcast_to(np.float32(0), shape)
-        return self._dataset(zeros, init, init + self.spec.lead_times[:1])
+        times = init + self.spec.lead_times[:1]
+        return self._dataset(self.normalizer.fields(zeros, times), init, times)
 
     def schedule(self, sampling: Sampling) -> Schedule:
         """Say how members will be drawn.
@@ -278,46 +298,6 @@ class Forecaster:
             spec=self.spec, mask=self.mask, fill=self.fill,
         )  # fmt: skip
 
-    def _blocks(
-        self,
-        history: Array,
-        init: int,
-        frames: int,
-        members: range,
-        seed: int,
-        sampling: Sampling,
-        progress: Callable[[int, int], None] | None,
-        observed: list[Assimilation | None],
-    ) -> Iterator[xr.Dataset]:
-        """Run the loop of :meth:`rollout`; its inputs are checked."""
-        spec, size = self.spec, sampling.member_block
-        sampler = BlockSampler(
-            self.network, self.objective, self.normalizer, self.mask, self.static,
-            self._noise_scale(sampling), sampling,
-        )  # fmt: skip
-        groups = [range(a, a + size) for a in range(members.start, members.stop, size)]
-        # (number, history, channel, lat, lon), padded to whole member blocks
-        past = np.broadcast_to(history, (len(groups) * size, *history.shape))
-        for block, seen in enumerate(observed):
-            start = init + block * spec.frames * spec.step
-            times = start + spec.lead_times
-            forcings = torch.from_numpy(
-                forcing_fields(self.forcings, start + spec.offsets, self.grid, self.calendar)
-            )
-            new = np.empty((len(past), spec.frames, *history.shape[1:]), np.float32)
-            for done, numbers in enumerate(groups, start=1):
-                rows = slice(numbers.start - members.start, numbers.stop - members.start)
-                new[rows] = sampler(
-                    past[rows], forcings, seed=seed, init_time=init, numbers=list(numbers),
-                    block=block, observed=seen,
-                )  # fmt: skip
-                if progress is not None:
-                    progress(done, len(groups))
-            keep = min(spec.frames, frames - block * spec.frames)
-            part = self._dataset(new[: len(members), :keep], init, times[:keep])
-            yield part.assign_coords(number=("number", np.array(members), part["number"].attrs))
-            past = np.concatenate([past, new], axis=1)[:, -spec.history :]
-
     def _observed(
         self,
         observations: ObservationTable | LinearObservations | None,
@@ -341,8 +321,7 @@ class Forecaster:
         factors = sampling.noise_factors(self.channels.labels, self.spec.frames)
         return (self.noise_scale * factors).astype(np.float32)
 
-    def _dataset(self, state: Array, init: int, times: npt.NDArray[np.int64]) -> xr.Dataset:
-        fields = self.normalizer.fields(state, times)
+    def _dataset(self, fields: Array, init: int, times: npt.NDArray[np.int64]) -> xr.Dataset:
         return forecast_dataset(
             fields, init=init, times=times, channels=self.channels, grid=self.grid,
             calendar=self.calendar,

@@ -11,7 +11,11 @@ is forced to the disk, and the folder is renamed.
     .2018-07-20T06.zarr.4f1e9a02.work/
         run.json            what is being made: skeleton and settings; its hash is in the name
         forecast/           becomes 2018-07-20T06.zarr
+        drawn/              objects of units that are being made
         units/0000.json     the members of block 0 are done
+
+Where members are not kept, a unit is a block of frames of all members, and what it leaves are the
+products of these; see :mod:`weatherdiff.forecasting.lockstep`.
 """
 
 from __future__ import annotations
@@ -21,11 +25,10 @@ import hashlib
 import json
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,10 +36,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-import zarr
 
-from weatherdiff.errors import InputError, StorageError
-from weatherdiff.forecasting.arrays import create_fields, finish, objects_of, put_block
+from weatherdiff.errors import StorageError
+from weatherdiff.forecasting.arrays import PRODUCTS, create_fields, finish
+from weatherdiff.forecasting.drawing import Drawn, UnitWriter
+from weatherdiff.forecasting.lockstep import make_products
 from weatherdiff.forecasting.manifest import (
     MANIFEST,
     Entry,
@@ -45,6 +49,7 @@ from weatherdiff.forecasting.manifest import (
     find_extra,
     write_manifest,
 )
+from weatherdiff.forecasting.products import Products
 from weatherdiff.forecasting.writer import forecast_name
 from weatherdiff.sealed import seal, unseal
 from weatherdiff.staging import disk_errors, locked, publish, remove_leftovers, staged
@@ -73,6 +78,10 @@ class Work:
         not gone on with.
     valid : mapping, optional
         Variable -> cells (..., latitude, longitude) that must have values; all unless given.
+    products : Products, optional
+        To be made of the members.
+    keep_members : bool
+        Whether the members are published.
     """
 
     folder: Path
@@ -81,6 +90,8 @@ class Work:
     block: tuple[int, int]
     attributes: Mapping[str, Any]
     valid: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    products: Products = field(default_factory=Products)
+    keep_members: bool = True
 
     @cached_property
     def path(self) -> Path:
@@ -101,6 +112,8 @@ class Work:
             "lead_times": self.lead_times.astype("timedelta64[s]").astype(int).tolist(),
             "variables": [str(name) for name in self.example.data_vars],
         }
+        if self.products.any:
+            made |= {"products": asdict(self.products), "keep_members": self.keep_members}
         return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -110,9 +123,15 @@ class Work:
 
     @property
     def units(self) -> list[range]:
-        """Numbers of the members of each unit."""
-        members, size = self.example.sizes["number"], self.block[1]
-        return [range(a, min(a + size, members)) for a in range(0, members, size)]
+        """Numbers of the members of each unit; places of its frames, if members are not kept."""
+        if self.keep_members:
+            return _parts(self.example.sizes["number"], self.block[1])
+        return self.steps
+
+    @property
+    def steps(self) -> list[range]:
+        """Places of the frames of each block."""
+        return _parts(len(self.lead_times), self.block[0])
 
     def locked(self, *, shared: bool = False) -> AbstractContextManager[Path]:
         """Keep others from making the same forecast.
@@ -147,7 +166,7 @@ class Work:
                 self._create()
         for record in sorted((self.hidden / "units").glob("*.json")):
             try:
-                damage = find_damage(self._forecast, _read_record(record))
+                damage = find_damage(self.unfinished, _read_record(record))
             except ValueError as error:
                 damage = [str(error)]
             if damage:
@@ -155,51 +174,56 @@ class Work:
 
     def due(self) -> list[int]:
         """Tell which units are not done."""
-        return [unit for unit in range(len(self.units)) if not self._record(unit).is_file()]
+        return [unit for unit in range(len(self.units)) if not self.record_of(unit).is_file()]
+
+    @cached_property
+    def writer(self) -> UnitWriter:
+        """What draws a unit, in this process or in another one that sees the folder."""
+        hidden = self.hidden.absolute()  # a worker may have another working folder
+        return UnitWriter(self.path, hidden, self.units, self.lead_times, self.valid)
 
     def put(self, unit: int, blocks: Iterable[xr.Dataset]) -> None:
         """Store the members of a unit, and then the record of it.
+
+        Parameters and errors are those of :meth:`UnitWriter.draw`.
+        """
+        self.take(self.writer.draw(unit, blocks))
+
+    def take(self, drawn: Drawn) -> None:
+        """Give the objects of a unit their places, and write the record of it.
+
+        Raises
+        ------
+        StorageError
+            The disk is full, or not writable.
+        """
+        with disk_errors(self.path):
+            for name in drawn.files:
+                (self.unfinished / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(drawn.folder / name, self.unfinished / name)
+            shutil.rmtree(drawn.folder, ignore_errors=True)
+        self.record(drawn.unit, drawn.files, seconds=drawn.seconds)
+
+    def record(self, unit: int, files: Mapping[str, Entry], **facts: Any) -> None:
+        """Write that a unit is done.
 
         Parameters
         ----------
         unit : int
             Position in :attr:`units`.
-        blocks : iterable of Dataset
-            As :meth:`Forecaster.rollout` yields them for the numbers of the unit.
-
-        Raises
-        ------
-        InputError
-            The blocks are not those of the unit, or a value is not finite.
-        StorageError
-            The disk is full, or not writable.
+        files : mapping
+            Its objects, in their places.
+        **facts
+            Plain types.
         """
-        start = time.monotonic()
-        with disk_errors(self.path):
-            group = zarr.open_group(self._forecast, mode="r+", use_consolidated=False)
-            objects = [self._forecast / name for name in objects_of(group, unit)]
-            for file in objects:  # a damaged one would be read before it is written
-                file.unlink(missing_ok=True)
-            numbers, done = self.units[unit], 0
-            for block in blocks:
-                frames = slice(done, done + block.sizes["lead_time"])
-                self._require_sound(block, frames, numbers)
-                put_block(group, block, frames=frames, members=slice(numbers.start, numbers.stop))
-                done = frames.stop
-            if done != len(self.lead_times):
-                raise InputError(f"A unit has {done} frames, {len(self.lead_times)} were expected.")
-            files = {}
-            for file in objects:
-                size, sha256 = entry_of(file)
-                files[file.relative_to(self._forecast).as_posix()] = [size, sha256]
-        record = {
+        content = {
             "unit": unit,
-            "numbers": list(numbers),
-            "seconds": round(time.monotonic() - start, 3),
-            "files": files,
+            "numbers" if self.keep_members else "frames": list(self.units[unit]),
+            **facts,
+            "files": {name: list(entry) for name, entry in files.items()},
         }
-        with staged(self._record(unit), overwrite=True) as temporary:
-            temporary.write_text(seal(record))
+        with staged(self.record_of(unit), overwrite=True) as temporary:
+            temporary.write_text(seal(content))
 
     def publish(self, record: Mapping[str, Any], *, overwrite: bool = False) -> Path:
         """Verify every object, write the manifest, and give the forecast its name.
@@ -224,15 +248,17 @@ class Work:
             try:
                 known = _entries(unseal((self.hidden / "run.json").read_text())["files"])
                 for unit in range(len(self.units)):
-                    known |= _read_record(self._record(unit))
-                (self._forecast / MANIFEST).unlink(missing_ok=True)  # of a run that died here
-                for name in find_extra(self._forecast, known):
-                    (self._forecast / name).unlink()
-                damage = find_damage(self._forecast, known)
+                    known |= _read_record(self.record_of(unit))
+                (self.unfinished / MANIFEST).unlink(missing_ok=True)  # of a run that died here
+                for name in find_extra(self.unfinished, known):
+                    (self.unfinished / name).unlink()
+                damage = find_damage(self.unfinished, known)
                 if damage:
-                    raise StorageError(f"{self._forecast} has been damaged: {'; '.join(damage)}.")
-                write_manifest(self._forecast, record, known)
-                publish(self._forecast, self.path, replace=overwrite)
+                    raise StorageError(f"{self.unfinished} has been damaged: {'; '.join(damage)}.")
+                if self.products.any and self.keep_members:
+                    known |= make_products(self.unfinished, self.example, self.products, self.steps)
+                write_manifest(self.unfinished, record, known)
+                publish(self.unfinished, self.path, replace=overwrite)
             except ValueError as error:
                 raise StorageError(
                     f"{self.hidden} has been damaged: {error}; run again."
@@ -241,10 +267,12 @@ class Work:
         return self.path
 
     @property
-    def _forecast(self) -> Path:
+    def unfinished(self) -> Path:
+        """What will be the forecast."""
         return self.hidden / "forecast"
 
-    def _record(self, unit: int) -> Path:
+    def record_of(self, unit: int) -> Path:
+        """Where it is written that a unit is done."""
         return self.hidden / "units" / f"{unit:04d}.json"
 
     def _is_begun(self) -> bool:
@@ -252,7 +280,7 @@ class Work:
         try:
             run = unseal((self.hidden / "run.json").read_text())
             return run["key"] == self.key and not find_damage(
-                self._forecast, _entries(run["files"])
+                self.unfinished, _entries(run["files"])
             )
         except (OSError, KeyError, TypeError, ValueError):
             return False
@@ -263,9 +291,7 @@ class Work:
             try:
                 (temporary / "units").mkdir(parents=True)
                 forecast = temporary / "forecast"
-                frames = len(self.lead_times)
-                group = create_fields(forecast, self.example, frames=frames, block=self.block)
-                finish(group, self.example, lead_times=self.lead_times, attributes=self.attributes)
+                self._lay_out(forecast)
                 files = {
                     file.relative_to(forecast).as_posix(): list(entry_of(file))
                     for file in sorted(forecast.rglob("*"))
@@ -283,20 +309,24 @@ class Work:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
 
-    def _require_sound(self, block: xr.Dataset, frames: slice, numbers: range) -> None:
-        if block["number"].values.tolist() != list(numbers):
-            raise InputError(f"A unit has the numbers {block['number'].values.tolist()}.")
-        if not np.array_equal(block["lead_time"].values, self.lead_times[frames]):
-            raise InputError(f"Lead times are {block['lead_time'].values}, not those expected.")
-        for name, values in block.data_vars.items():
-            valid = self.valid.get(str(name), np.True_)
-            bad = ~np.isfinite(values.to_numpy()) & valid
-            if bad.any():
-                raise InputError(
-                    f"The forecast from {self.path.stem} is not finite: {name} in "
-                    f"{bad.mean():.2%} of the values of members {numbers.start} to "
-                    f"{numbers.stop - 1}. Look at the input and the model; nothing is published."
-                )
+    def _lay_out(self, path: Path) -> None:
+        """Create all that is in the forecast beside values."""
+        example, frames = self.example, len(self.lead_times)
+        layouts = {path: example}
+        if not self.keep_members:
+            layouts[path] = example.drop_vars(list(example.data_vars))
+        if self.products.any:
+            layouts[path / PRODUCTS] = self.products.of(example.isel(number=slice(2)))
+        for place, layout in layouts.items():
+            group = create_fields(place, layout, frames=frames, block=self.block)
+            # Without a field, there is none to say that the valid time is a coordinate.
+            attributes = {} if layout.data_vars else {"coordinates": "valid_time"}
+            attributes |= self.attributes
+            finish(group, layout, lead_times=self.lead_times, attributes=attributes)
+
+
+def _parts(count: int, size: int) -> list[range]:
+    return [range(a, min(a + size, count)) for a in range(0, count, size)]
 
 
 def discard_work(path: Path) -> None:

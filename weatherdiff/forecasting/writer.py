@@ -15,10 +15,11 @@ import xarray as xr
 from weatherdiff.data.calendars import Calendar
 from weatherdiff.errors import InputError, MissingInputError
 from weatherdiff.forecasting.arrays import (
-    COORDINATES,
     FORMAT_VERSION,
+    PRODUCTS,
     create_fields,
     finish,
+    is_coordinate,
     put_block,
 )
 from weatherdiff.forecasting.manifest import (
@@ -38,6 +39,7 @@ __all__ = [
     "forecast_time",
     "is_ours",
     "open_forecasts",
+    "open_products",
     "verify_forecast",
     "write_forecast",
 ]
@@ -166,8 +168,48 @@ def open_forecasts(
     MissingInputError
         No forecast is there.
     InputError
-        A forecast is damaged, or they differ in grid, members or lead times.
+        A forecast is damaged, or was published without its members, or they differ in grid, members
+        or lead times.
     """
+    ds = _open_all(folder)
+    if not ds.data_vars:
+        raise InputError(
+            f"The forecasts in {folder} were published without their members; open_products opens "
+            "what was made of these."
+        )
+    if layout == "canonical":
+        return ds
+    if LAYOUT not in ds.attrs:
+        raise InputError(f"The forecasts in {folder} do not tell the layout of their source.")
+    return Layout.from_dict(json.loads(ds.attrs[LAYOUT])).restore(ds)
+
+
+def open_products(folder: str | os.PathLike[str]) -> xr.Dataset:
+    """Open the products of all forecasts of a folder as one lazy Dataset.
+
+    Parameters
+    ----------
+    folder : path
+        As for :func:`open_forecasts`, which says how far files are checked.
+
+    Returns
+    -------
+    Dataset
+        (init_time, lead_time[, quantile or threshold][, level], latitude, longitude), dask-backed,
+        ordered by ``init_time``; see :class:`weatherdiff.forecasting.products.Products`.
+
+    Raises
+    ------
+    MissingInputError
+        No forecast is there.
+    InputError
+        A forecast is damaged, or has no products, or they differ in what they hold.
+    """
+    return _open_all(folder, PRODUCTS)
+
+
+def _open_all(folder: str | os.PathLike[str], group: str = "") -> xr.Dataset:
+    """Open a group of all forecasts of a folder."""
     folder = Path(folder)
     paths = [folder] if folder.suffix == ".zarr" else sorted(folder.glob("[!.]*.zarr"))
     if not paths or not paths[0].exists():
@@ -175,7 +217,11 @@ def open_forecasts(
     opened = []
     for path in paths:
         _checked(path, hashes=False)
-        opened.append(xr.open_zarr(path, consolidated=True, decode_timedelta=True, chunks={}))
+        if not (path / group / "zarr.json").is_file():
+            raise InputError(f"{path} has no {group}; name some in forecast.products.")
+        opened.append(
+            xr.open_zarr(path / group, consolidated=True, decode_timedelta=True, chunks={})
+        )
     try:
         if any(ds.data_vars.keys() != opened[0].data_vars.keys() for ds in opened):
             raise ValueError("variables differ")  # which concat would fill with NaN
@@ -188,11 +234,7 @@ def open_forecasts(
             f"The forecasts in {folder} do not fit together ({error}); keep forecasts of one "
             "model, ensemble size and lead time in a folder."
         ) from error
-    if layout == "canonical":
-        return ds
-    if LAYOUT not in ds.attrs:
-        raise InputError(f"The forecasts in {folder} do not tell the layout of their source.")
-    return Layout.from_dict(json.loads(ds.attrs[LAYOUT])).restore(ds)
+    return ds
 
 
 def is_ours(path: str | os.PathLike[str]) -> bool:
@@ -238,8 +280,8 @@ def verify_forecast(path: str | os.PathLike[str]) -> None:
 
 def _is_metadata(name: str) -> bool:
     """Tell the small files, which a reader hashes; chunks of fields have their own checksum."""
-    variable, _, rest = name.partition("/")
-    return not rest.startswith("c") or variable in COORDINATES
+    variable, _, rest = name.removeprefix(f"{PRODUCTS}/").partition("/")
+    return not rest.startswith("c") or is_coordinate(variable)
 
 
 def _checked(path: Path, *, hashes: bool) -> dict[str, Any]:

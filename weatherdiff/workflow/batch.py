@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,9 +30,10 @@ from weatherdiff.forecasting.cycle import Cycle, Plan, parse_span, plan
 from weatherdiff.journal import tell
 from weatherdiff.workflow.fields import open_source, window_spec
 from weatherdiff.workflow.ledger import iso, published_times, record_runs
-from weatherdiff.workflow.making import Sampler, Share, make_forecast
+from weatherdiff.workflow.making import Share, make_forecast
 from weatherdiff.workflow.metrics import ping, write_metrics
 from weatherdiff.workflow.retention import prune
+from weatherdiff.workflow.sampling import Sampler
 
 __all__ = ["Request", "Run", "batch", "find_due", "plan_text"]
 
@@ -186,17 +188,21 @@ def _make_due(config: Config, request: Request, run: Run) -> None:
     tell("plan", due=[iso(t) for t in due], waiting=[iso(t) for t in waiting])
     run.troubles += _damaged(config, published)
     sampler, cycle = None, Cycle.parse(config.batch.cycle)
-    for init in due:
-        try:
-            sampler = sampler or Sampler(config, ds)
-            _make(sampler, init, cycle.ordinal(init), request, run)
-        except StorageError as error:  # which the next would meet, too
-            tell("failed", init_time=iso(init), error=str(error))
-            run.troubles.append(error)
-            break
-        except (InputError, MissingInputError, LockedError) as error:
-            tell("failed", init_time=iso(init), error=str(error))
-            run.troubles.append(error)
+    with ExitStack() as stack:
+        for init in due:
+            try:
+                if sampler is None:
+                    loaded = Sampler(config, ds)
+                    stack.enter_context(loaded.crew())
+                    sampler = loaded
+                _make(sampler, init, cycle.ordinal(init), request, run)
+            except StorageError as error:  # which the next would meet, too
+                tell("failed", init_time=iso(init), error=str(error))
+                run.troubles.append(error)
+                break
+            except (InputError, MissingInputError, LockedError) as error:
+                tell("failed", init_time=iso(init), error=str(error))
+                run.troubles.append(error)
     if waiting:
         more = f" (and for {len(waiting) - 1} more)" if len(waiting) > 1 else ""
         last = to_datetime([seconds(ds["time"].values).max()]).astype("datetime64[m]")[0]

@@ -13,9 +13,10 @@ from weatherdiff.data.calendars import Calendar
 from weatherdiff.errors import ConfigError, InputError
 from weatherdiff.progress import progress_bar
 from weatherdiff.workflow.fields import init_times_of
-from weatherdiff.workflow.making import MADE_WITH, Sampler, make_forecast
+from weatherdiff.workflow.making import make_forecast
 from weatherdiff.workflow.record import seconds_spent, timed, write_json
 from weatherdiff.workflow.retention import prune
+from weatherdiff.workflow.sampling import MADE_WITH, Sampler
 
 __all__ = ["forecast", "forecast_and_score"]
 
@@ -53,7 +54,11 @@ def forecast(config: Config, *, overwrite: bool = False) -> Path:
     if not due:
         logger.info("All %d forecasts are there already.", len(init_times))
         return config.forecasts
-    with timed(config, "forecast"), progress_bar("forecast", "initial times") as progress:
+    with (
+        timed(config, "forecast"),
+        progress_bar("forecast", "initial times") as progress,
+        sampling.crew(),
+    ):
         for done, init_time in enumerate(due, start=1):
             make_forecast(sampling, init_time, overwrite=overwrite)
             progress(done, len(due))
@@ -65,7 +70,7 @@ def forecast_and_score(config: Config) -> xr.Dataset:
 
     The members of an initial time advance in lockstep, a block of frames at a time: memory is that
     of the members of one block. The scores are those of forecasting first and evaluating then. A
-    run that was stopped goes on with the next initial time.
+    run that was stopped goes on with the next initial time. A cluster is not made use of.
     """
     from weatherdiff import scoring
     from weatherdiff.evaluation import open_scores, summary

@@ -11,35 +11,33 @@ import logging
 import platform
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import xarray as xr
 
-from weatherdiff.config import Config
 from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.windows import seconds
 from weatherdiff.errors import ConfigError, LockedError
+from weatherdiff.forecasting.lockstep import advance
 from weatherdiff.forecasting.manifest import entry_of
 from weatherdiff.forecasting.work import Work
-from weatherdiff.layout import LAYOUT
+from weatherdiff.journal import tell
 from weatherdiff.signals import stop_if_asked
 from weatherdiff.staging import remove_leftovers
-from weatherdiff.workflow.fields import open_source
-from weatherdiff.workflow.record import digest, set_threads, versions
+from weatherdiff.workflow.record import digest, versions
+from weatherdiff.workflow.sampling import MADE_WITH, Sampler
 
-__all__ = ["MADE_WITH", "Sampler", "Share", "make_forecast"]
+if TYPE_CHECKING:
+    from weatherdiff.forecasting.drawing import Drawn
 
-logger = logging.getLogger(__name__)
+__all__ = ["Share", "make_forecast"]
 
-MADE_WITH = "weatherdiff_made_with"
 PATIENCE = 30  # seconds that a share waits for another to publish
 
 
@@ -75,147 +73,6 @@ class Share:
     def has(self, ordinal: int) -> bool:
         """Tell whether a unit is ours, by its position among all there will ever be."""
         return ordinal % self.count == self.index - 1
-
-
-class Sampler:
-    """The model and how a configuration draws from it.
-
-    Parameters
-    ----------
-    config : Config
-    analyses : Dataset, optional
-        The configured source, if it is open already.
-    """
-
-    def __init__(self, config: Config, analyses: xr.Dataset | None = None) -> None:
-        from weatherdiff.forecasting.assimilation import require_posterior
-        from weatherdiff.forecasting.forecaster import Forecaster, Sampling
-        from weatherdiff.forecasting.observations import open_observations
-
-        set_threads(config)
-        options = config.forecast
-        self.config = config
-        self._forecaster = Forecaster.load(config.model_folder)
-        self._options = options
-        self._sampling = Sampling(
-            sampler=options.sampler,
-            steps=options.steps,
-            member_block=options.member_block,
-            precision=options.precision,
-            noise=options.noise,
-            grid=options.grid,
-            guidance=options.guidance,
-            guidance_method=options.guidance_method,
-        )
-        # Refuses what has no meaning for the model.
-        made_by = asdict(self._forecaster.schedule(self._sampling))
-        made_by["precision"] = self._sampling.arithmetic
-        self._observations: pd.DataFrame | None = None
-        if options.observations is not None:
-            require_posterior(self._forecaster.objective, self._sampling)
-            self._observations = open_observations(options.observations)
-            made_by["observations_sha256"] = digest(
-                self._observations.to_json(date_format="iso", double_precision=15)
-            )
-        self.analyses = ds = open_source(config) if analyses is None else analyses
-        self.frames = self._forecaster.frames_until(options.lead_time)
-        self.attributes = {
-            "title": "weatherdiff ensemble forecast",
-            "history": f"weatherdiff {versions()['weatherdiff']}",
-            "seed": options.seed,
-            "model": str(config.model_folder),
-            "licence_of_source": str(ds.attrs.get("licence", ds.attrs.get("license", ""))),
-            LAYOUT: ds.attrs[LAYOUT],
-            MADE_WITH: _forecast_settings(config, made_by),
-        }
-        if options.observations is not None:
-            self.attributes["observations"] = options.observations
-
-    @property
-    def lead_times(self) -> npt.NDArray[np.timedelta64]:
-        """Of all frames."""
-        step = self._forecaster.spec.step
-        leads = step * np.arange(1, self.frames + 1)
-        return leads.astype("timedelta64[s]").astype("timedelta64[ns]")
-
-    @property
-    def block(self) -> tuple[int, int]:
-        """Frames and members drawn together."""
-        return self._forecaster.spec.frames, self._options.member_block
-
-    @property
-    def calendar(self) -> str:
-        """CF name of the calendar that the model forecasts in."""
-        return self._forecaster.calendar
-
-    @property
-    def valid(self) -> dict[str, npt.NDArray[np.bool_]]:
-        """Where each variable has values."""
-        mask = xr.DataArray(self._forecaster.mask, dims=("channel", "latitude", "longitude"))
-        parts = self._forecaster.channels.unstack(mask)
-        return {str(name): part.to_numpy() for name, part in parts.data_vars.items()}
-
-    def blocks(
-        self,
-        init_time: np.datetime64,
-        numbers: range | None = None,
-        analyses: xr.Dataset | None = None,
-    ) -> Iterator[xr.Dataset]:
-        """Draw the members of an initial time, a block of frames at a time."""
-        return self._forecaster.rollout(
-            self.analyses if analyses is None else analyses,
-            init_time=init_time,
-            frames=self.frames,
-            members=numbers or self._options.members,
-            seed=self._options.seed,
-            sampling=self._sampling,
-            observations=self._observed(init_time),
-        )
-
-    def require_observed(self, init_times: Iterable[np.datetime64]) -> None:
-        """Refuse observations of which no forecast can make use.
-
-        Raises
-        ------
-        ConfigError
-            There are some, and none is at a frame of a forecast.
-        """
-        if self._observations is None:
-            return
-        observed = [self._observed(init_time) is not None for init_time in init_times]
-        if not any(observed):
-            times = self._observations["valid_time"]
-            raise ConfigError(
-                f"forecast.observations: {self._options.observations} ({times.min()} to "
-                f"{times.max()}) has no observation at a frame of any of the forecasts."
-            )
-        logger.info("%d of %d forecasts have observations.", sum(observed), len(observed))
-
-    def _observed(self, init_time: np.datetime64) -> pd.DataFrame | None:
-        """Give the observations at the frames of a forecast, if there are any."""
-        if self._observations is None:
-            return None
-        spec = self._forecaster.spec
-        frames = -(-self.frames // spec.frames) * spec.frames  # of whole blocks
-        times = int(seconds([init_time])[0]) + spec.step * np.arange(1, frames + 1)
-        found = np.isin(seconds(self._observations["valid_time"].to_numpy()), times)
-        return self._observations[found] if found.any() else None
-
-    def example(self, init_time: np.datetime64) -> xr.Dataset:
-        """Give a block as :meth:`blocks` gives it, without drawing: for its layout alone."""
-        return self._forecaster.layout(init_time, self._options.members).assign_attrs(
-            self.attributes
-        )
-
-    def history(self, init_time: np.datetime64) -> xr.Dataset:
-        """Read the frames that a forecast starts from into memory."""
-        from weatherdiff.data.formats import load
-        from weatherdiff.forecasting.initial_state import history_places
-
-        ds, model = self.analyses, self._forecaster
-        places = history_places(ds, int(seconds([init_time])[0]), model.spec, model.calendar)
-        names = [name for name in dict.fromkeys(model.channels.variables) if name in ds]
-        return load(ds[names].isel(time=places).copy())
 
 
 def make_forecast(
@@ -255,6 +112,11 @@ def make_forecast(
         Nothing is published then; units that are done stay for the next run.
     """
     started = datetime.now(UTC)
+    keep = sampler.config.forecast.keep_members
+    if not keep and share is not None:  # all members advance together: a forecast is one unit
+        if not share.has(ordinal):
+            return None
+        share = None
     analyses = sampler.history(init_time)
     fingerprint = _fingerprint(analyses)
     work = Work(
@@ -264,23 +126,41 @@ def make_forecast(
         block=sampler.block,
         attributes={**sampler.attributes, "input_sha256": fingerprint},
         valid=sampler.valid,
+        products=sampler.products,
+        keep_members=keep,
     )
     # Refuses input that is absent or unfit before anything is written.
-    sampler.blocks(init_time, work.units[0], analyses)
-    made = []
+    rollout = sampler.blocks(init_time, None if not keep else work.units[0], analyses)
+    made: list[int] = []
+
+    def done(unit: int) -> None:
+        made.append(unit)
+        members = len(work.units[unit]) if keep else sampler.config.forecast.members
+        report(unit=unit, of=len(work.units), members=members)
+
     with work.locked() if share is None else _sharing(work):
         if share is None:
             remove_leftovers(work.folder, of=work.path.name)
         if work.path.exists() and not overwrite:
             return None
         work.begin()
-        for unit in work.due():
-            stop_if_asked()
-            numbers = work.units[unit]
-            if share is None or share.has(ordinal * len(work.units) + unit):
-                work.put(unit, sampler.blocks(init_time, numbers, analyses))
-                made.append(unit)
-                report(unit=unit, of=len(work.units), members=len(numbers))
+        if keep:
+            ours = [
+                unit for unit in work.due()
+                if share is None or share.has(ordinal * len(work.units) + unit)
+            ]  # fmt: skip
+            _draw_members(sampler, work, ours, init_time, analyses, done)
+        else:
+            if sampler.client is not None:
+                from weatherdiff.forecasting.fanout import draw_groups
+
+                drawing = sampler.drawing(init_time, analyses, work.writer)
+                rollout.drawer = draw_groups(
+                    sampler.client, drawing, rollout.groups, failed=_telling(init_time)
+                )
+            for unit in advance(work, rollout):
+                done(unit)
+                stop_if_asked()
         stop_if_asked()
         record = _record(sampler, init_time, analyses, fingerprint, started, made)
         if share is None:
@@ -296,6 +176,51 @@ def make_forecast(
                 return None
             time.sleep(1)  # another publishes, or cleans up
     return None
+
+
+def _draw_members(
+    sampler: Sampler,
+    work: Work,
+    units: list[int],
+    init_time: np.datetime64,
+    analyses: xr.Dataset,
+    done: Callable[[int], None],
+) -> None:
+    """Draw units of members, one after the other, or by a cluster."""
+    if sampler.client is None:
+        for unit in units:
+            stop_if_asked()
+            work.put(unit, sampler.blocks(init_time, work.units[unit], analyses))
+            done(unit)
+        return
+
+    from weatherdiff.forecasting.fanout import draw_units
+
+    def take(drawn: Drawn) -> None:
+        stop_if_asked()
+        work.take(drawn)
+        done(drawn.unit)
+
+    drawing = sampler.drawing(init_time, analyses, work.writer)
+    draw_units(
+        sampler.client, drawing, units, take=take, failed=_telling(init_time, sampler.calendar)
+    )
+
+
+def _telling(init_time: np.datetime64, calendar: str) -> Callable[[range, int, str], None]:
+    """Tell of members that a cluster could not draw, and will be given again."""
+
+    def told(numbers: range, times: int, cause: str) -> None:
+        tell(
+            "unit failed",
+            level=logging.WARNING,
+            init_time=f"{Calendar(calendar).text(seconds([init_time])[0])[:-3]}Z",
+            members=[numbers.start, numbers.stop - 1],
+            times=times,
+            cause=cause,
+        )
+
+    return told
 
 
 @contextmanager
@@ -360,20 +285,3 @@ def _fingerprint(ds: xr.Dataset) -> str:
         total.update(name.encode())
         total.update(np.ascontiguousarray(ds[name].to_numpy()).tobytes())
     return total.hexdigest()
-
-
-def _forecast_settings(config: Config, made_by: Mapping[str, Any]) -> str:
-    """Give what forecasts depend on beside initial times and the contents of the source."""
-    model = json.loads((config.model_folder / "model.json").read_text())
-    options = config.forecast.model_dump(mode="json", exclude={"init_times", "every"})
-    options |= made_by
-    # As forecasts were described before there was a choice, so that those that are there stay.
-    plain = {
-        "grid": "uniform", "guidance": 1.0, "observations": None, "guidance_method": "auto"
-    }  # fmt: skip
-    if options["observations"] is not None:
-        del plain["guidance_method"]
-    for key, only in plain.items():
-        if options[key] == only:
-            del options[key]
-    return json.dumps({**options, "weights_sha256": model["weights_sha256"]}, sort_keys=True)

@@ -1,0 +1,245 @@
+"""Members drawn by a cluster: the same bytes, also when workers die; what fails is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from dask.distributed import Client
+
+from weatherdiff.config import load_config
+from weatherdiff.data.engine import open_cluster
+from weatherdiff.errors import ConfigError, InputError, WeatherdiffError
+from weatherdiff.forecasting import fanout
+from weatherdiff.forecasting.writer import verify_forecast
+from weatherdiff.workflow.making import make_forecast
+from weatherdiff.workflow.sampling import Sampler
+
+INIT = np.datetime64("2020-01-30T06", "ns")
+NAME = "2020-01-30T06.zarr"
+PRODUCTS = {"mean": True, "quantiles": [0.5]}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """One worker process: when it dies, what it held is lost."""
+    with open_cluster("local:1") as client:
+        yield client
+
+
+def make(here: Any, client: Client | None = None, **options: Any) -> list[dict[str, Any]]:
+    """Make and publish the forecast; return what is reported."""
+    reports: list[dict[str, Any]] = []
+    sampler = Sampler(load_config(here.config))
+    sampler.client = client
+    make_forecast(sampler, INIT, report=lambda **facts: reports.append(facts), **options)
+    verify_forecast(here.forecasts / NAME)
+    assert here.hidden == []
+    return reports
+
+
+def without_members(here: Any) -> Any:
+    """Ask for products alone."""
+    document = yaml.safe_load(here.config.read_text())
+    document["forecast"] |= {"keep_members": False, "products": PRODUCTS}
+    here.config.write_text(yaml.safe_dump(document))
+    return here
+
+
+@pytest.fixture
+def whole(site: Callable, hashes: Callable) -> dict[str, str]:
+    """Hashes of a forecast that this process made."""
+    here = site()
+    make(here)
+    return hashes(here.forecasts / NAME)
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, folder: Path, *, deaths: int, error: bool) -> None:
+    """Let unit 1 fail so many times, once it is drawn."""
+    plain = fanout.Drawing
+
+    class Poisoned(plain):  # type: ignore[misc,valid-type]
+        def _fail(self) -> None:
+            before = len(list(folder.glob("*.fatal")))
+            if before < deaths:
+                (folder / f"{before}.fatal").touch()
+                if error:
+                    raise InputError("the unit is poison")
+                os.kill(os.getpid(), 9)
+
+        def unit(self, unit: int) -> Any:
+            drawn = plain.unit(self, unit)
+            if unit == 1:
+                self._fail()
+            return drawn
+
+        def group(self, group: int, block: int, past: Any) -> Any:
+            drawn = plain.group(self, group, block, past)
+            if (group, block) == (1, 1):
+                self._fail()
+            return drawn
+
+    monkeypatch.setattr(fanout, "Drawing", Poisoned)
+
+
+def test_a_worker_that_dies_costs_nothing_but_time(
+    client: Client,
+    site: Callable,
+    hashes: Callable,
+    whole: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    poison(monkeypatch, tmp_path, deaths=1, error=False)
+    here = site()
+    reports = make(here, client)
+    assert sorted((r["unit"], r["members"]) for r in reports) == [(0, 2), (1, 2), (2, 1)]
+    assert len(list(tmp_path.glob("*.fatal"))) == 1
+    assert hashes(here.forecasts / NAME) == whole
+    # A worker that is alive goes on with members in lockstep.
+    monkeypatch.undo()
+    ours, theirs = without_members(site()), without_members(site())
+    assert make(ours, client) == make(theirs)
+    assert hashes(ours.forecasts / NAME) == hashes(theirs.forecasts / NAME)
+
+
+def test_a_unit_that_fails_three_times_is_named(
+    client: Client,
+    site: Callable,
+    hashes: Callable,
+    whole: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    poison(monkeypatch, tmp_path, deaths=3, error=True)
+    here = site()
+    with pytest.raises(
+        InputError,
+        match=r"Members 2 to 3 of the forecast from 2020-01-30T06 could not be drawn: tried 3 "
+        r"times on the cluster; the last time, InputError: the unit is poison\.",
+    ):
+        make(here, client)
+    assert here.visible == []
+    reports = make(here, client)  # which is no poison any more; what was done stays done
+    assert {r["unit"] for r in reports} <= {1, 2}
+    assert hashes(here.forecasts / NAME) == whole
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_unit_that_kills_three_workers_is_named(
+    site: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, keep: bool
+) -> None:
+    poison(monkeypatch, tmp_path, deaths=9, error=False)
+    here = site() if keep else without_members(site())
+    with open_cluster("local:2") as client:
+        with pytest.raises(WeatherdiffError, match=r"Members 2 to 3 .* the worker died") as caught:
+            make(here, client)
+        assert caught.value.exit_code == 70
+        assert len(list(tmp_path.glob("*.fatal"))) == 3  # no more workers than that
+    monkeypatch.undo()
+    make(here)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("seed", range(10))
+def test_workers_killed_at_any_time(
+    site: Callable, hashes: Callable, whole: dict[str, str], seed: int
+) -> None:
+    rng = random.Random(seed)  # noqa: S311
+    here = site() if seed % 2 else without_members(site())
+    if not seed % 2:
+        other = without_members(site())
+        make(other)
+        whole = hashes(other.forecasts / NAME)
+    with open_cluster("local:2") as client:
+        ended = threading.Event()
+        killed = []
+
+        def kill() -> None:
+            pids = list(client.run(os.getpid).values())
+            if not ended.wait(rng.uniform(0, 3)):
+                pid = rng.choice(pids)
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        make(here, client)
+        ended.set()
+        killer.join()
+    assert hashes(here.forecasts / NAME) == whole
+
+
+@pytest.mark.deep
+def test_the_command_line_fans_out_and_outlives_a_worker(
+    runs: Callable, site: Callable, hashes: Callable, whole: dict[str, str], tmp_path: Path
+) -> None:
+    here, log = site(), tmp_path / "log"
+    command = ("batch", here.config, "--now", "2020-01-30T07", "--max-lateness", "2h")
+    pid = runs.start(*command, "--scheduler", "local:2", log=log)
+    limit = time.monotonic() + 300
+    while time.monotonic() < limit and not list(here.forecasts.glob(".*.work/begun/*")):
+        time.sleep(0.01)
+    for worker in _workers(pid)[:1]:
+        os.kill(worker, signal.SIGKILL)
+    assert runs.wait(pid) == 0, log.read_text()
+    assert hashes(here.forecasts / NAME) == whole
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["unit"] for line in lines if line["event"] == "unit"] != []
+    assert sum(line["event"] == "published" for line in lines) == 1
+
+
+@pytest.mark.deep
+def test_a_run_with_a_cluster_that_is_told_to_stop_is_gone_on_with(
+    runs: Callable, site: Callable, hashes: Callable, whole: dict[str, str], tmp_path: Path
+) -> None:
+    here, log = site(), tmp_path / "log"
+    command = ("batch", here.config, "--now", "2020-01-30T07", "--max-lateness", "2h")
+    pid = runs.start(*command, "--scheduler", "local:1", log=log)
+    limit = time.monotonic() + 300
+    while time.monotonic() < limit and not list(here.forecasts.glob(".*.work/begun/*")):
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGTERM)
+    assert runs.wait(pid) == 143, log.read_text()
+    assert here.visible == []
+    assert runs(*command)[0] == 0
+    assert hashes(here.forecasts / NAME) == whole
+
+
+def _workers(pid: int) -> list[int]:
+    """Give the processes of a run that were spawned to work."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            parent = status.read_text().split("PPid:")[1].split()[0]
+            if int(parent) == pid and "spawn_main" in (status.parent / "cmdline").read_text():
+                found.append(int(status.parent.name))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "nonsense"])
+def test_a_scheduler_that_cannot_be_is_refused(
+    runs: Callable, site: Callable, scheduler: str
+) -> None:
+    here = site()
+    code, text = runs("forecast", here.config, "--scheduler", scheduler)
+    assert (code, here.visible) == (78, [])
+    assert "scheduler" in text
+
+
+def test_what_publishes_nothing_is_refused(site: Callable) -> None:
+    with pytest.raises(ConfigError, match="without members"):
+        load_config(site().config, ["forecast.keep_members=false"])
