@@ -243,10 +243,10 @@ def test_a_variable_that_is_constant_or_empty_is_refused_by_name(run, ds):
         run(ds)
 
 
-def test_another_calendar_is_refused_with_advice(run, ds):
-    other = ds.convert_calendar("noleap", use_cftime=True)
-    with pytest.raises(InputError, match=r"calendar 'noleap'.*convert_calendar"):
-        run(other)
+def test_dates_beyond_those_of_numpy_are_refused(run, ds):
+    time = xr.date_range("3000-03-01", periods=FRAMES, freq="6h", use_cftime=True)
+    with pytest.raises(InputError, match="between the years 1678 and 2262"):
+        run(ds.assign_coords(time=time))
 
 
 @pytest.mark.parametrize("step", ["1h", "9h", "3h", "10h"])

@@ -103,14 +103,17 @@ def read_history(
     missing = ~np.isfinite(fields) & mask
     if missing.any() and not (fill and not np.isinf(fields).any()):
         t, c = np.argwhere(missing.any(axis=(2, 3)))[0]
+        infinite = ", some of them infinite" if np.isinf(fields[t, c]).any() else ""
         raise InputError(
             f"The initial state has missing values: {channels.labels[c]} at "
-            f"{own.iso(wanted[t])} in {missing[t, c].sum()} of {mask[c].sum()} cells. "
+            f"{own.iso(wanted[t])} in {missing[t, c].sum()} of {mask[c].sum()} cells "
+            f"({missing[t, c].sum() / mask[c].sum():.1%}){infinite}. "
             'Complete the data, or prepare and train with fill: "climatology".'
         )
-    # which cells may miss values has been seen to
+    state = normalizer.state(fields, wanted)
+    # where values may be missing has been seen to: the model knows the sea
     require_sound(frames, missing=frames.isnull().any("time"))
-    return normalizer.state(fields, wanted)
+    return state
 
 
 def _present(ds: xr.Dataset, channels: Channels) -> list[str]:
