@@ -345,7 +345,7 @@ def _record(
             "input": {
                 "sha256": fingerprint,
                 "times": [f"{t}Z" for t in analyses["time"].values.astype("datetime64[s]")],
-                "source": config.data.source,
+                "source": config.data.model_dump(mode="json")["source"],
             },
             "packages": {"python": platform.python_version(), **versions()},
             "machine": platform.platform(),
