@@ -99,6 +99,16 @@ class Grid:
         """Whether the meridians are equally spaced all round, the seam included."""
         return _is_uniform(_gaps(np.sort(np.mod(self.longitude, 360))))
 
+    @property
+    def latitude_edges(self) -> npt.NDArray[np.float64]:
+        """Edges of the rows, one more than there are: what :meth:`area_weights` goes by."""
+        return _latitude_edges(self.latitude)
+
+    @property
+    def longitude_edges(self) -> npt.NDArray[np.float64]:
+        """Edges of the columns, one more than there are."""
+        return _longitude_edges(self.longitude)
+
     def area_weights(self) -> xr.DataArray:
         """Exact cell areas, relative to their mean.
 
@@ -110,8 +120,8 @@ class Grid:
         (latitude, longitude)
             Dimensionless float64, mean 1.
         """
-        heights = np.abs(np.diff(np.sin(np.deg2rad(_latitude_edges(self.latitude)))))
-        widths = np.abs(np.diff(_longitude_edges(self.longitude)))
+        heights = np.abs(np.diff(np.sin(np.deg2rad(self.latitude_edges))))
+        widths = np.abs(np.diff(self.longitude_edges))
         weights = np.outer(heights / heights.mean(), widths / widths.mean())
         return xr.DataArray(
             weights,

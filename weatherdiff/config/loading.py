@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from weatherdiff.config.dialect import parse_yaml
 from weatherdiff.config.sections import Config
@@ -72,7 +72,8 @@ def _explain(error: ValidationError, lines: Mapping[tuple[str, ...], int]) -> st
     """One sentence for each error, with its line, and the nearest known key for an unknown one."""
     sentences = []
     for item in error.errors():
-        where = [str(part) for part in item["loc"]]
+        # what kind of value it is, where there are several, is no part of the key
+        where = [str(part) for part in item["loc"] if not str(part).startswith("<")]
         line = lines.get(tuple(where), lines.get(tuple(where[:-1])))  # or that of what holds it
         at = f" (line {line})" if line else ""
         if item["type"] == "extra_forbidden":
@@ -90,8 +91,13 @@ def _explain(error: ValidationError, lines: Mapping[tuple[str, ...], int]) -> st
 def _keys(sections: list[str]) -> list[str]:
     section: Any = Config
     for name in sections:
-        if name.isdigit():  # of a list, whose section is that of its items
-            (section,) = get_args(section)
-        else:
-            section = section.model_fields[name].annotation
+        if not name.isdigit():  # of a list, whose section is that of its items
+            section = _section_in(section.model_fields[name].annotation)
     return list(section.model_fields)
+
+
+def _section_in(annotation: Any) -> Any:
+    """Give the section among the types a key may have."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for a in get_args(annotation) if (found := _section_in(a))), None)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from weatherdiff.config.products import Products
+from weatherdiff.config.sources import Box, NewGrid, Secret, Sources
 
 __all__ = ["Config", "Evaluation"]
 
@@ -29,8 +30,10 @@ class _Section(BaseModel):
 class Data(_Section):
     """What to read."""
 
-    source: str | list[str]
-    """A file, a glob, a list of these, a Zarr store, a URL, or ``sample:NAME``."""
+    source: Sources
+    """A file, a glob, a list of these, a Zarr store, a URL, or ``sample:NAME``; in a list, also
+    mappings with ``path`` and what is particular to that source, see
+    :class:`~weatherdiff.config.sources.Source`."""
     variables: list[str] | None = None
     """Canonical or own names; all by default. Static fields may be among them."""
     levels: list[float] | None = None
@@ -41,6 +44,16 @@ class Data(_Section):
     """Units of variables whose attributes lack them."""
     engine: str | None = None
     """Of xarray; chosen from the file by default."""
+    storage_options: Secret = {}
+    """Of the file system of URLs, such as ``{anon: true}``, and ``patience: {attempts, timeout,
+    wait}``. Credentials are better given by the environment; neither is written down."""
+    region: Box | None = None
+    """The part of the globe to take; all by default."""
+    regrid: NewGrid | None = None
+    """The grid to bring all sources to; their own, which must be the same, by default."""
+    join: Literal["exact", "inner", "outer"] = "exact"
+    """Of the times of several sources: the same in all, those that all have, or all that any has,
+    where the frames that lack in some are missing."""
     fill: Literal["climatology"] | None = None
     """What missing values become; by default the frames that have them are left out."""
     profile: Literal["lz4", "raw", "packed"] = "lz4"

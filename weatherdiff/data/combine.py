@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -10,13 +12,20 @@ import xarray as xr
 from weatherdiff.errors import DimensionError, GridMismatchError, InputError, UnitsError
 from weatherdiff.grid import Grid
 
-__all__ = ["combine", "order_times"]
+__all__ = ["Join", "combine", "order_times"]
 
 _TOLERANCE = 1e-5  # relative, of two levels that are one but for rounding
 
 
+Join = Literal["exact", "inner", "outer"]
+
+
 def combine(
-    parts: Sequence[tuple[str, xr.Dataset]], levels: Sequence[float] | None = None
+    parts: Sequence[tuple[str, xr.Dataset]],
+    levels: Sequence[float] | None = None,
+    *,
+    join: Join = "exact",
+    note: Callable[[str], None] = lambda _: None,
 ) -> xr.Dataset:
     """Join canonical data sets along time and level, and their variables.
 
@@ -26,6 +35,11 @@ def combine(
         At least one; the source is for messages.
     levels : sequence of float, optional
         Levels to take [hPa]; all by default.
+    join : {"exact", "inner", "outer"}
+        Of the times of different variables: refused if they differ, those that all have, or all
+        that any has, with NaN where there are no fields.
+    note : callable
+        Told in a sentence what was left out or is missing.
 
     Returns
     -------
@@ -58,14 +72,42 @@ def combine(
         if not any("level" in column.dims for column in columns):
             raise InputError(f"there is no level {list(levels)} hPa: no variable has levels.")
         columns = [_select_levels(column, levels) for column in columns]
+    if join != "exact":
+        columns = _same_times(columns, join, note)
     try:
         return xr.merge(columns, join="exact", compat="equals", combine_attrs="override")
     except ValueError as error:
         spans = "; ".join(f"{', '.join(map(str, c.data_vars))}: {_span(c)}" for c in columns)
         raise InputError(
             f"the variables cannot be joined, they differ in time or level: {spans}; give files "
-            "that hold the same times for each variable, and choose levels they all have."
+            "that hold the same times for each variable (or, in a configuration, set data.join), "
+            "and choose levels they all have."
         ) from error
+
+
+def _same_times(
+    columns: Sequence[xr.Dataset], join: Join, note: Callable[[str], None]
+) -> list[xr.Dataset]:
+    """Give all columns the times that all, or any, have."""
+    timed = [order_times(column, note) for column in columns if "time" in column.dims]
+    indexes = [column.indexes["time"] for column in timed]
+    kinds = {column["time"].dt.calendar for column in timed}
+    if len(kinds) > 1:
+        raise InputError(f"the calendars of the sources differ: {', '.join(sorted(kinds))}.")
+    times = reduce(lambda a, b: a.intersection(b) if join == "inner" else a.union(b), indexes)
+    if not len(times):
+        raise InputError(
+            f"no time is in all sources: {'; '.join(_span(column) for column in timed)}."
+        )
+    for column, index in zip(timed, indexes, strict=True):
+        names = ", ".join(map(str, column.data_vars))
+        left, absent = len(index.difference(times)), len(times.difference(index))
+        if left:
+            note(f"{names}: {left} of {len(index)} times are left out, which other sources lack")
+        if absent:
+            note(f"{names}: {absent} of {len(times)} times are missing, which other sources have")
+    fitted = iter(column.reindex(time=times) for column in timed)
+    return [next(fitted) if "time" in column.dims else column for column in columns]
 
 
 def _join(name: str, pieces: Sequence[tuple[str, xr.Dataset]]) -> xr.Dataset:

@@ -1,4 +1,4 @@
-"""Find and open files and stores of gridded data: NetCDF, GRIB and Zarr, local or remote.
+"""Find and open files and stores of gridded data: NetCDF, GRIB, Zarr and references to chunks.
 
 What is opened here is still as its makers named and ordered it.
 """
@@ -10,10 +10,12 @@ import logging
 import os
 import re
 import struct
+import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,18 +28,21 @@ from xarray.core import indexing
 
 from weatherdiff.data.hdf5 import require_harmless
 from weatherdiff.data.netcdf3 import required_bytes
+from weatherdiff.data.public_layouts import settled_layout
+from weatherdiff.data.references import ReferenceStore, read_references
+from weatherdiff.data.remote import RemoteFiles, require_no_secret
 from weatherdiff.data.samples import sample_path
 from weatherdiff.data.trust import require_fits
-from weatherdiff.data.zarr_guard import guarded_store
+from weatherdiff.data.zarr_guard import GuardedStore, guarded_store
 from weatherdiff.errors import ConfigError, InputError, MissingInputError, StorageError
 
-__all__ = ["find_paths", "load", "open_all", "open_raw", "reading", "translated"]
+__all__ = ["SUFFIXES", "find_paths", "load", "open_all", "open_raw", "reading", "translated"]
 
 Lazy = TypeVar("Lazy", xr.Dataset, xr.DataArray)
 
 _LOG = logging.getLogger(__name__)
 
-_MAGIC = {b"CDF": "netcdf3", b"\x89HDF": "hdf5", b"GRIB": "cfgrib"}
+_MAGIC = {b"CDF": "netcdf3", b"\x89HDF": "hdf5", b"GRIB": "cfgrib", b"{": "references"}
 # What the libraries raise when bytes are not as they expect; of no use to tell apart.
 _DAMAGE = (
     ArithmeticError,
@@ -51,6 +56,10 @@ _DAMAGE = (
     struct.error,
     zlib.error,
 )
+#: How names end that are not of a Zarr store.
+SUFFIXES = (
+    ".nc", ".nc3", ".nc4", ".cdf", ".h5", ".hdf5", ".grib", ".grib2", ".grb", ".grb2", ".json",
+)  # fmt: skip
 _ENGINES = ("cfgrib", "h5netcdf", "netcdf4", "scipy", "zarr")
 
 
@@ -74,6 +83,7 @@ def find_paths(
         if path.startswith("sample:"):
             found.append(str(sample_path(path.removeprefix("sample:"))))
         elif "://" in path:
+            require_no_secret(path)
             _check_protocol(path)
             # a question mark is a wildcard for files, and begins the query of a URL
             found += _expand(path, storage_options or {}) if "*" in path else [path]
@@ -101,8 +111,7 @@ def _check_protocol(path: str) -> None:
 def _expand(pattern: str, storage_options: Mapping[str, Any]) -> list[str]:
     if "://" in pattern:
         with reading(pattern):
-            fs, inner = fsspec.core.url_to_fs(pattern, **storage_options)
-            matches = [str(fs.unstrip_protocol(path)) for path in fs.glob(inner)]
+            matches = _remote(storage_options).glob(pattern)
     else:
         matches = glob.glob(pattern, recursive=True)
     if not matches:
@@ -137,12 +146,13 @@ def open_all(
     engine : {"cfgrib", "h5netcdf", "netcdf4", "scipy", "zarr"}, optional
         xarray's engine; found out from the first bytes by default.
     storage_options : mapping, optional
-        Options of the fsspec file system, such as ``{"anon": True}``.
+        Options of the fsspec file system, such as ``{"anon": True}``, and ``patience``: see
+        :class:`~weatherdiff.data.remote.Patience`.
 
     Returns
     -------
     list of (path, xr.Dataset)
-        One for each path, or for GRIB as many as there are kinds of level.
+        One for each path, or as many as there are kinds of level (GRIB) or sets of them (anemoi).
 
     Raises
     ------
@@ -166,7 +176,8 @@ def open_all(
     opened = []
     for path, local, kind in found:
         with translated(path, _DAMAGE), dask.config.set(scheduler="synchronous"):
-            opened += [(path, _named(ds, path)) for ds in _open_kind(local, kind, engine, options)]
+            parts = _open_kind(path, local, kind, engine, options)
+            opened += [(path, _named(ds, path)) for ds in parts]
     return opened
 
 
@@ -220,21 +231,34 @@ def _named(ds: xr.Dataset, path: str) -> xr.Dataset:
 
 def _locate(path: str, engine: str | None, options: dict[str, Any]) -> tuple[str, str]:
     """Where a file is, copied if it is far away, and its format."""
-    remote = "://" in path
-    if engine == "zarr" or (path.rstrip("/").endswith(".zarr") if remote else Path(path).is_dir()):
+    if engine == "zarr":
         return path, "zarr"
-    local = _copy(path, options) if remote else path
-    return local, _detect(Path(local), engine)
+    if "://" not in path:
+        if not Path(path).is_dir():
+            return path, _detect(Path(path), engine)
+        return path, "references" if any(Path(path).glob("*/refs.0.parq")) else "zarr"
+    files = _remote(options)
+    name = path.rstrip("/").rpartition("/")[2].lower()
+    if engine is None and not name.endswith(SUFFIXES):
+        # a URL has no folders that could be looked at; stores have many names (ARCO's: .zarr-v3)
+        names = [f"{path.rstrip('/')}/{key}" for key in ("zarr.json", ".zmetadata", ".zgroup")]
+        if ".zarr" in name or any(files.exists(key) for key in names):
+            return path, "zarr"
+    local = files.copy(path)
+    return str(local), _detect(local, engine)
 
 
 def _open_kind(
-    path: str, kind: str, engine: str | None, options: dict[str, Any]
+    path: str, local: str, kind: str, engine: str | None, options: dict[str, Any]
 ) -> list[xr.Dataset]:
     if kind == "zarr":
-        return [_open_zarr(path, options if "://" in path else None)]
+        return _open_zarr(guarded_store(path, options))
+    if kind == "references":
+        store = ReferenceStore(read_references(local, path), path, options)
+        return _open_zarr(GuardedStore(store, name=path))
     if kind == "cfgrib":
-        return _open_grib(path)
-    return [_open(path, engine=engine or "netcdf4")]
+        return _open_grib(local)
+    return [_open(local, engine=engine or "netcdf4")]
 
 
 def load(ds: Lazy) -> Lazy:
@@ -290,11 +314,14 @@ def translated(
         ) from error
 
 
-def _copy(url: str, options: dict[str, Any]) -> str:
-    protocol = fsspec.core.split_protocol(url)[0]
-    local = fsspec.open_local(f"simplecache::{url}", **{protocol: options})
-    _LOG.info("%s was copied to %s", url, local)
-    return str(local)
+def _remote(options: Mapping[str, Any]) -> RemoteFiles:
+    return RemoteFiles(options, _copies().name)
+
+
+@cache
+def _copies() -> tempfile.TemporaryDirectory[str]:
+    """Give the folder of the copies that this process makes; it goes with it."""
+    return tempfile.TemporaryDirectory(prefix="weatherdiff-copies-")
 
 
 def _detect(path: Path, engine: str | None) -> str:
@@ -331,14 +358,13 @@ def _open(source: Any, **kwargs: Any) -> xr.Dataset:
     )
 
 
-def _open_zarr(path: str, options: dict[str, Any] | None) -> xr.Dataset:
+def _open_zarr(store: GuardedStore) -> list[xr.Dataset]:
     with warnings.catch_warnings():
         # a store without consolidated metadata is slower to open, and otherwise as good
         warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated metadata")
-        store = guarded_store(path, options)
         ds = _open(store, engine="zarr")
     store.require_possible()
-    return ds
+    return settled_layout(ds)
 
 
 def _open_grib(path: str) -> list[xr.Dataset]:

@@ -78,7 +78,9 @@ def open_fields(
     engine : {"cfgrib", "h5netcdf", "netcdf4", "scipy", "zarr"}, optional
         xarray's engine; found out from the first bytes of each file by default.
     storage_options : mapping, optional
-        Options for a remote file system, such as ``{"anon": True}``.
+        Options for a remote file system, such as ``{"anon": True}``; among them ``patience``, how
+        often and how long to try: ``{"attempts": 5, "timeout": 120, "wait": 1}`` (seconds). They
+        are written nowhere.
 
     Returns
     -------
@@ -151,7 +153,9 @@ def open_fields(
     recorded = {LAYOUT: json.dumps(layout.to_dict()), "weatherdiff_history": "\n".join(history)}
     ds = ds.assign_attrs(recorded)
     # for prepare: what the data were read from, and in which pieces they can be read at once
-    files = files_of([source for source, _ in parts if not isinstance(paths, xr.Dataset)])
+    files = files_of(
+        [source for source, _ in parts if not isinstance(paths, xr.Dataset)], storage_options
+    )
     whole = len(raw) == 1 and len(lengths) == 1  # else the pieces begin anywhere
     chunk_times = lengths.pop() if whole else 1
     ds.encoding[SOURCES] = {"files": files, "chunk": chunk_times, "packed": packing_of(raw)}

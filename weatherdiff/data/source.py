@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +21,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff.data.channels import Channels
-from weatherdiff.data.formats import translated
+from weatherdiff.data.formats import SUFFIXES, translated
+from weatherdiff.data.remote import RemoteFiles
 from weatherdiff.layout import LAYOUT
 
 __all__ = ["SOURCES", "Source", "files_of", "fingerprint"]
@@ -99,20 +100,37 @@ class Source:
             start = stop
 
 
-def files_of(paths: list[str]) -> dict[str, Any]:
-    """Size and time of change of local files, or of the metadata of local stores.
+def files_of(paths: list[str], storage_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Size and version of files, or of the metadata of stores.
 
-    A URL has none: it is known by its name.
+    The version is the time of change, of a URL what its server says: the tag of an object, or else
+    when it was last modified. None where nothing is known.
     """
-    found = {}
-    for path in dict.fromkeys(paths):
-        file = Path(path)
-        if file.is_dir():
-            names = ("zarr.json", ".zmetadata", ".zgroup")
-            file = next((file / n for n in names if (file / n).exists()), file)
-        stat = file.stat() if "://" not in path and file.exists() else None
-        found[path] = None if stat is None else [stat.st_size, stat.st_mtime_ns]
-    return found
+    return {
+        path: _remote_state(path, storage_options) if "://" in path else _local_state(path)
+        for path in dict.fromkeys(paths)
+    }
+
+
+_METADATA = ("zarr.json", ".zmetadata", ".zgroup")
+
+
+def _local_state(path: str) -> list[Any] | None:
+    file = Path(path)
+    if file.is_dir():
+        file = next((file / n for n in _METADATA if (file / n).exists()), file)
+    if not file.exists():
+        return None
+    stat = file.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _remote_state(url: str, storage_options: Mapping[str, Any] | None) -> list[Any] | None:
+    files = RemoteFiles(storage_options, "")
+    with translated(url):
+        inside = [] if url.endswith(SUFFIXES) else [f"{url.rstrip('/')}/{n}" for n in _METADATA]
+        version = next((v for v in map(files.version, [*inside, url]) if v is not None), None)
+    return None if version is None else list(version)
 
 
 def fingerprint(ds: xr.Dataset) -> str:

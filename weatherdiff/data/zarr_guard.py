@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
-from zarr.storage import FsspecStore, LocalStore, WrapperStore, ZipStore
+from zarr.storage import LocalStore, WrapperStore, ZipStore
 
 from weatherdiff.data.frames import decoded_size
+from weatherdiff.data.remote import remote_store
 from weatherdiff.data.trust import (
     DEFLATE_RATIO,
     LARGEST_RATIO,
@@ -52,9 +53,7 @@ def guarded_store(path: str, storage_options: Mapping[str, Any] | None = None) -
         A zip file has compressed members, which nothing bounds; chunks are compressed already.
     """
     if "://" in path:
-        options = dict(storage_options or {})
-        remote = FsspecStore.from_url(path, storage_options=options, read_only=True)
-        return GuardedStore(remote, name=path)
+        return GuardedStore(remote_store(path, storage_options), name=path)
     if not Path(path).is_file():
         return GuardedStore(LocalStore(path, read_only=True), name=path)
     try:

@@ -47,16 +47,25 @@ PREPARED_WITH = "weatherdiff_prepared_with"
 
 def open_source(config: Config) -> xr.Dataset:
     """Open the configured data as a canonical Dataset."""
-    from weatherdiff.data.open import open_fields
+    from weatherdiff.data.sources import Reading, open_sources
 
     data = config.data
-    return open_fields(
-        data.source,
+    common = {"rename": data.rename, "units": data.units, "engine": data.engine}
+    entries = [data.source] if isinstance(data.source, str) else data.source
+    plain = [entry for entry in entries if isinstance(entry, str)]
+    readings = [Reading(plain, storage_options=data.storage_options, **common)] if plain else []
+    for entry in entries:
+        if not isinstance(entry, str):
+            own = {name: getattr(entry, name) for name in ("variables", *common)}
+            options = entry.storage_options or data.storage_options
+            readings.append(Reading(entry.path, storage_options=options, **own))
+    return open_sources(
+        readings,
         variables=data.variables,
         levels=data.levels,
-        rename=data.rename,
-        units=data.units,
-        engine=data.engine,
+        region=data.region.region() if data.region else None,
+        regridding=data.regrid.regridding() if data.regrid else None,
+        join=data.join,
     )
 
 
@@ -127,8 +136,9 @@ def _grown(config: Config, scheduler: str | None) -> FieldStore:
 def prepare_settings(config: Config) -> str:
     """Give what a store depends on beside the source's contents; it is kept in the store."""
     data = config.data.model_dump(mode="json", exclude={"prepare"})
-    for name, default in (("quality", "report"), ("profile", "lz4")):
-        if data[name] == default:  # stores of before there was a choice stay
+    # as in stores made when these keys did not exist
+    for name in ("quality", "profile", "region", "regrid", "join"):
+        if data[name] == type(config.data).model_fields[name].default:
             del data[name]
     settings = {
         "data": data,

@@ -270,7 +270,7 @@ def _record(
             "input": {
                 "sha256": fingerprint,
                 "times": [f"{calendar.text(t)}Z" for t in seconds(analyses["time"].values)],
-                "source": config.data.source,
+                "source": config.data.model_dump(mode="json")["source"],
             },
             "packages": {"python": platform.python_version(), **versions()},
             "machine": platform.platform(),
