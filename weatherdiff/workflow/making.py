@@ -156,7 +156,7 @@ def make_forecast(
 
                 drawing = sampler.drawing(init_time, analyses, work.writer)
                 rollout.drawer = draw_groups(
-                    sampler.client, drawing, rollout.groups, failed=_telling(init_time)
+                    sampler.client, drawing, rollout.groups, failed=_telling(init_time, sampler.calendar)
                 )
             for unit in advance(work, rollout):
                 done(unit)
