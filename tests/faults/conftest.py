@@ -68,7 +68,7 @@ class Runs:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.close()
-        self._server.wait(30)
+        self._server.wait(120)
         self._server.stdout.close()
 
 
@@ -141,6 +141,7 @@ class Workshop:
             self.folder / "analyses.nc",
             model={"size": "tiny", "dropout": 0.2},
             objective={"history_dropout": 0.3},
+            evaluation={"baselines": ["persistence"]},
             training={
                 "steps": 12, "batch_size": 6, "warmup": 3, "validate_every": 5, "ema_decay": 0.9,
                 "validation_members": 2, "validation_windows": 6, "calibrate": False,

@@ -199,3 +199,4 @@ def serve() -> None:
 
 if __name__ == "__main__":
     serve()
+    os._exit(0)  # what was imported takes its time to end
