@@ -195,7 +195,7 @@ class Normalizer:
             std=np.asarray(arrays["std"], np.float64),
             tendency_std=np.asarray(arrays["tendency_std"], np.float64),
             step=int(data["step"]),
-            period=Period(*data["period"], calendar),
+            period=Period(data["period"][0], data["period"][1], calendar),
         )
 
 
