@@ -31,7 +31,7 @@ def sample():
 @pytest.fixture(scope="module")
 def channel():
     """A chaotic channel without missing values."""
-    return BetaPlaneChannel(shape=(16, 32), latitudes=(20, 70)).simulate(160, seed=0)
+    return BetaPlaneChannel(shape=(16, 32), latitudes=(20, 70)).simulate(100, seed=0)
 
 
 def one(ds, name):
@@ -50,7 +50,7 @@ def cell(ds, name):
 # -- what sound data give ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("hours", [1, 3, 6, 24])
+@pytest.mark.parametrize("hours", [1, 6, 24])
 def test_the_sample_raises_no_alarm(hours):
     assert not survey(open_fields("sample:uk-2018").isel(time=slice(0, None, hours))).findings
 
@@ -143,14 +143,14 @@ def test_a_fault_in_data_of_the_land_is_found_where_it_is(sample, fault):
 
 
 @pytest.mark.parametrize("name", ["geopotential", "temperature", "u_component_of_wind"])
-@pytest.mark.parametrize("stop", [81, 86, None])
+@pytest.mark.parametrize("stop", [51, 56, None])
 def test_a_channel_turned_over_is_found_without_a_coast(channel, name, stop):
     ds = one(channel, name)
     x = ds[name].values
-    x[80:stop] = x[80:stop, ..., ::-1, :].copy()
+    x[50:stop] = x[80:stop, ..., ::-1, :].copy()
     findings = [f for (_, check), f in found(ds).items() if check == "flipped"]
     assert findings
-    assert {f.times for f in findings} == {len(x[80:stop])}
+    assert {f.times for f in findings} == {len(x[50:stop])}
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_levels_that_were_exchanged_are_found(channel):
         ).transpose("time", "level", "latitude", "longitude")
         ds["geopotential"].attrs["units"] = "m**2 s**-2"
     clean = {check for _, check in found(ds)}
-    ds["geopotential"].values[50] = ds["geopotential"].values[50, ::-1].copy()
+    ds["geopotential"].values[40] = ds["geopotential"].values[40, ::-1].copy()
     assert "levels" not in clean
     assert "levels" in {check for _, check in found(ds)}
 
@@ -251,7 +251,7 @@ def test_a_look_is_what_numpy_says():
 
 
 @given(st.lists(st.integers(1, 29), max_size=4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_looks_of_parts_are_those_of_the_whole(cuts):
     rng = np.random.default_rng(1)
     fields = rng.normal(size=(30, 2, 6, 40)).astype("f4")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff.data.formats import load
-from weatherdiff.data.quality.rules import Range, levels_out_of_order, range_of
+from weatherdiff.data.quality.rules import FEW, Range, levels_out_of_order, range_of
 from weatherdiff.errors import InputError, UnitsError
 from weatherdiff.grid import Grid
 
@@ -70,6 +70,7 @@ def require_sound(ds: xr.Dataset, *, missing: xr.Dataset | None = None) -> xr.Da
             where = f"{name} at {when}" if when else str(name)
             _require_present(where, values, allowed)
             means = _means(values, weights)
+            _require_possible(where, known, values, most=FEW)
             _require_plausible(where, known, means)
             _require_possible(where, known, values)
             if "level" in field.dims:
@@ -100,10 +101,10 @@ def _require_present(where: str, values: Floats, allowed: npt.NDArray[np.bool_])
             )
 
 
-def _require_possible(where: str, known: Range, values: Floats) -> None:
+def _require_possible(where: str, known: Range, values: Floats, most: float = 1.0) -> None:
     with np.errstate(invalid="ignore"):
         bad = (values < known.low) | (values > known.high)
-    if bad.any():
+    if bad.any() and bad.sum() <= most * np.isfinite(values).sum():
         worst = values[bad][np.abs(values[bad]).argmax()]
         raise InputError(
             f"{where}: {_share(bad)} of its values are out of the range that is possible, "

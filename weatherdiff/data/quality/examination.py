@@ -13,7 +13,7 @@ from weatherdiff.data.channels import Channels
 from weatherdiff.data.quality.findings import CHECKS, Finding
 from weatherdiff.data.quality.looks import NUMBERS, Looker
 from weatherdiff.data.quality.neighbours import Change, Layout, Place, changes, unit_changes
-from weatherdiff.data.quality.rules import levels_out_of_order
+from weatherdiff.data.quality.rules import FEW, levels_out_of_order
 
 __all__ = ["Examination", "examine"]
 
@@ -22,8 +22,8 @@ Array = npt.NDArray[Any]
 PART_BYTES = 2**25  # of looks at once
 FEWEST, MOST = 512, 2**15  # frames at once
 OFTEN = 0.05  # of the frames repeat the one before: this is how the data are
-HALF = 0.5
-LONG = 24  # frames whose mean says how the fields lie
+LONG = 24  # frames whose mean says how the fields lie ...
+DOUBTFUL = 1.5  # ... unless it says little
 _PATTERN = NUMBERS.index("pattern")
 VARIED = 0.5  # of the numbers of a look that must differ, for its being repeated to mean something
 
@@ -68,7 +68,7 @@ class _Means:
             return True
         mean, usual = total / count, others / number
         left = np.nanmean((self.layout.back(mean, change) - usual) ** 2)
-        return bool(left < np.nanmean((mean - usual) ** 2))
+        return bool(left < DOUBTFUL * np.nanmean((mean - usual) ** 2))
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def examine(
                     states[channel].setdefault(change, []).append(start + index)
                     means[channel].add(change, profiles[index : index + 1])
                     continue
-                if wrong[start + index, channel]:  # is found as such
+                if wrong[start + index, channel] or bad[start + index, channel]:  # for this
                     continue
                 bad[start + index, channel] = True
                 frames = np.array([start + index])
@@ -214,7 +214,8 @@ def _by_rules(
         with np.errstate(invalid="ignore"):
             off = np.maximum(known.mean_low - number["mean"], number["mean"] - known.mean_high)
             # a few values far out are no other units
-            few = (number["outside"] > 0) & (number["outside"] < HALF)
+            share = number["outside"] / (1 - number["missing"])
+            few = (share > 0) & (share < FEW)
             implausible = (off > 0) & ~few
         wrong[start : start + len(off), channel] = implausible
         rows = np.flatnonzero(implausible)
@@ -250,13 +251,12 @@ def _levels(
         if None in levels or len(levels) < 2:
             continue
         wrong = levels_out_of_order(variable, np.array(levels, float), means[:, own])
-        for place, channel in enumerate(own):
-            rows = np.flatnonzero(wrong[:, place])
-            if len(rows):
-                words = [f"mean {m:.6g}" for m in means[rows, channel].tolist()]
-                ones = np.ones(len(rows))
-                tally(channel, "levels").add(start + rows, ones, ones, words)
-        bad[start : start + len(means), own] |= wrong.any(axis=1, keepdims=True)
+        rows = np.flatnonzero(wrong.any(axis=1))
+        for channel in own if len(rows) else ():
+            share = wrong[rows].mean(axis=1)
+            words = [f"mean {m:.6g}" for m in means[rows, channel].tolist()]
+            tally(channel, "levels").add(start + rows, share, share, words)
+            bad[start + rows, channel] = True
 
 
 def _moved(channel: int, patterns: Array, bad: Array, tally: Callable[..., _Tally]) -> bool:

@@ -39,7 +39,7 @@ NUMBERS = (
 
 _PATTERN = NUMBERS.index("pattern")
 ROWS, COLUMNS = 32, 32  # means of latitude circles, and of meridians in each half, at most
-TILE = 2**15  # values that stay in the processor's cache while they are passed over
+TILE = 2**16  # values that stay in the cache while they are passed over
 
 
 @dataclass(frozen=True)
@@ -108,59 +108,37 @@ class Looker:
             half, and of the northern half; NaN where there are no data.
         """
         out = np.empty((*fields.shape[:2], self.size), np.float32)
-        frames = max(1, TILE // (fields.shape[2] * fields.shape[3]))
         for channel, known in enumerate(self.ranges):
-            for start in range(0, len(fields), frames):
-                part = slice(start, start + frames), channel
-                self._fill(out[part], fields[part], known)
+            sums = _Sums.of(fields[:, channel], self._halves)
+            self._fill(out[:, channel], fields[:, channel], sums, known)
         out[..., 1] = 0 if infinite is None else infinite
         return out
 
-    def _fill(self, out: Array, values: Array, known: Range) -> None:
-        """Look at some frames (time, latitude, longitude) of one channel."""
-        south, north = self._halves
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            sums = values.sum(axis=2)
-            there: Array | None = None
-            if np.isnan(sums).any():
-                there = ~np.isnan(values)
-                values = np.where(there, values, 0)
-                sums = values.sum(axis=2)
-                counts = there.sum(axis=2)
-            else:
-                counts = np.full(sums.shape, self.columns)
-            total = counts.sum(axis=1)
-            out[:, 0] = 1 - total / (values.shape[1] * values.shape[2])
-            if there is None:
-                low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
-            else:
-                low = np.min(values, axis=(1, 2), where=there, initial=np.inf)
-                high = np.max(values, axis=(1, 2), where=there, initial=-np.inf)
-            low, high = (np.where(total > 0, x, np.nan) for x in (low, high))
-            out[:, 2:4] = 0, np.nan
-            out[:, _PATTERN : _PATTERN + 5] = 0 if there is None else _patterns(counts, there)
-            for t in np.flatnonzero((low < known.low) | (high > known.high)):
-                below, above = values[t] < known.low, values[t] > known.high
-                bad = below | above if there is None else (below | above) & there[t]
-                out[t, 2] = bad.mean()
-                out[t, 3] = low[t] if known.low - low[t] > high[t] - known.high else high[t]
-            out[:, 4], out[:, 5] = low, high
-            weight = counts * self.heights
-            out[:, 6] = (sums * self.heights).sum(axis=1, dtype=np.float64) / weight.sum(axis=1)
-            first = len(NUMBERS)
-            out[:, first : first + self.rows] = _binned(sums, self.rows) / _binned(
-                counts, self.rows
+    def _fill(self, out: Array, values: Array, sums: _Sums, known: Range) -> None:
+        """Turn sums over the frames of one channel into their looks."""
+        first = _PATTERN + 5
+        total = sums.row_counts.sum(axis=1)
+        out[:, 0] = 1 - total / values[0].size
+        out[:, 2:4] = 0, np.nan
+        out[:, 4], out[:, 5] = sums.low, sums.high
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for t in np.flatnonzero((sums.low < known.low) | (sums.high > known.high)):
+                out[t, 2] = np.mean((values[t] < known.low) | (values[t] > known.high))
+                below, above = known.low - sums.low[t], sums.high[t] - known.high
+                out[t, 3] = sums.low[t] if below > above else sums.high[t]
+            area = (sums.row_counts * self.heights).sum(axis=1)
+            out[:, 6] = (sums.rows * self.heights).sum(axis=1, dtype=np.float64) / area
+            out[:, first : first + self.rows] = _binned(sums.rows, self.rows) / _binned(
+                sums.row_counts, self.rows
             )
-            for half in (south, north):
-                first = self.size - self.meridians * (2 if half is south else 1)
-                part = values[:, half].sum(axis=1)
-                if there is None:
-                    much: Array = np.full(part.shape, half.stop - half.start)
-                else:
-                    much = there[:, half].sum(axis=1)
-                out[:, first : first + self.meridians] = _binned(part, self.meridians) / _binned(
-                    much, self.meridians
-                )
+            columns = _binned(sums.columns, self.meridians) / _binned(
+                sums.column_counts, self.meridians
+            )
+            out[:, first + self.rows :] = columns.reshape(len(out), -1)
+        out[:, _PATTERN:first] = 0
+        gaps = total < values[0].size
+        if gaps.any():
+            out[gaps, _PATTERN:first] = _patterns(sums.row_counts[gaps], sums.everywhere[gaps])
 
     @property
     def _halves(self) -> tuple[slice, slice]:
@@ -169,12 +147,80 @@ class Looker:
         return slice(0, (count + 1) // 2), slice(count // 2, count)
 
 
-def _patterns(rows: Array, there: Array) -> Array:
+@dataclass
+class _Sums:
+    """Sums over the frames of one channel, and of how many values.
+
+    Attributes
+    ----------
+    rows, row_counts : (time, latitude)
+    columns, column_counts : (time, half, longitude)
+    everywhere : (time, longitude)
+        Counts of whole meridians.
+    low, high : (time,)
+        Extremes; NaN where there are no data.
+    """
+
+    rows: Array
+    row_counts: Array
+    columns: Array
+    column_counts: Array
+    everywhere: Array
+    low: Array
+    high: Array
+
+    @classmethod
+    def of(cls, values: Array, halves: tuple[slice, slice]) -> _Sums:
+        """Sum frames (time, latitude, longitude), by tiles that stay in the cache."""
+        count, rows, columns = values.shape
+        heights = np.array([[half.stop - half.start] for half in halves], np.float32)
+        sums = cls(
+            np.empty((count, rows), np.float32),
+            np.full((count, rows), columns, np.float32),
+            np.empty((count, 2, columns), np.float32),
+            np.broadcast_to(heights, (count, 2, columns)).copy(),
+            np.full((count, columns), rows, np.float32),
+            np.empty(count, np.float32),
+            np.empty(count, np.float32),
+        )
+        frames = max(1, TILE // (rows * columns))
+        with np.errstate(invalid="ignore", over="ignore"):
+            for start in range(0, count, frames):
+                part = slice(start, start + frames)
+                tile = values[part]
+                np.sum(tile, axis=2, out=sums.rows[part])
+                if np.isnan(sums.rows[part]).any():
+                    tile = sums._count(tile, part, halves)
+                    np.sum(tile, axis=2, out=sums.rows[part])
+                else:
+                    np.min(tile, axis=(1, 2), out=sums.low[part])
+                    np.max(tile, axis=(1, 2), out=sums.high[part])
+                for number, half in enumerate(halves):
+                    np.sum(tile[:, half], axis=1, out=sums.columns[part, number])
+        return sums
+
+    def _count(self, tile: Array, part: slice, halves: tuple[slice, slice]) -> Array:
+        """Count what there is in a tile; return it with zeros for what is missing."""
+        there = ~np.isnan(tile)
+        low = np.where(there, tile, np.float32(np.inf)).min(axis=(1, 2))
+        high = np.where(there, tile, np.float32(-np.inf)).max(axis=(1, 2))
+        self.low[part] = np.where(low <= high, low, np.nan)
+        self.high[part] = np.where(low <= high, high, np.nan)
+        # most often the same cells are missing in all frames
+        counted = there[:1] if (there == there[0]).all() else there
+        self.row_counts[part] = counted.sum(axis=2)
+        self.everywhere[part] = counted.sum(axis=1)
+        for number, half in enumerate(halves):
+            self.column_counts[part, number] = counted[:, half].sum(axis=1)
+        return np.where(there, tile, np.float32(0))
+
+
+def _patterns(rows: Array, columns: Array) -> Array:
     """Names, below 2**24 as a float32 holds no more, of where data are (time, name).
 
     Made of how many there are along each circle and meridian.
     """
-    columns = there.sum(axis=1)
+    rows, columns = rows.astype(np.int64), columns.astype(np.int64)
     rng = np.random.default_rng(0)
     by_row = rng.integers(1, 2**40, rows.shape[1])
     by_column = rng.integers(1, 2**40, columns.shape[1])

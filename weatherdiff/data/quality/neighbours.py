@@ -358,22 +358,29 @@ class _Reader:
 
 
 def _course_of_day(profiles: Array, times: Array) -> Array:
-    """Tell what the hour of the day commonly adds to a profile: the median over some days."""
+    """Tell what the hour of the day commonly adds to a profile: sums of medians of the changes.
+
+    Changes, as half of the frames may lie otherwise than the others.
+    """
+    nothing = np.zeros_like(profiles)
     hours, place = np.unique(times % DAY, return_inverse=True)
     if len(hours) < 2 or len(times) < FEWEST_DAYS * len(hours):
-        return np.zeros_like(profiles)
-    course = np.empty((len(hours), profiles.shape[1]))
+        return nothing
+    changes_of = np.diff(profiles, axis=0)
+    follows = np.diff(times) == (hours[place[1:]] - hours[place[:-1]]) % DAY
+    follows &= place[1:] == (place[:-1] + 1) % len(hours)
+    follows &= np.isfinite(changes_of).any(axis=1)
     # the same days for all hours: the weather of days must not look like a course
     days = np.unique(times // DAY)
     chosen = days[np.linspace(0, len(days) - 1, min(DAYS, len(days))).astype(int)]
-    used = np.isin(times // DAY, chosen)
+    follows &= np.isin(times[1:] // DAY, chosen)
+    usual = np.empty((len(hours), profiles.shape[1]))
     for hour in range(len(hours)):
-        part = profiles[used & (place == hour)]
-        part = part[np.isfinite(part).any(axis=1)]
+        part = changes_of[follows & (place[1:] == hour)]
         if len(part) < FEWEST_DAYS:
-            return np.zeros_like(profiles)
-        course[hour] = np.median(part, axis=0)
-    course -= course.mean(axis=0)
+            return nothing
+        usual[hour] = np.median(part, axis=0)
+    course = np.cumsum(usual - usual.mean(axis=0), axis=0)
     return np.where(np.isfinite(course), course, 0)[place]
 
 

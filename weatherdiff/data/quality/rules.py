@@ -17,13 +17,17 @@ from weatherdiff.errors import UnitsError
 from weatherdiff.schema import VARIABLES, Variable
 from weatherdiff.units import likely_units, unit_conversion
 
-__all__ = ["ANYTHING", "Range", "levels_out_of_order", "range_of"]
+__all__ = ["ANYTHING", "FEW", "Range", "levels_out_of_order", "range_of"]
 
 Floats = npt.NDArray[np.float64]
 
 # Packing and interpolation go a little beyond a bound that cannot be exceeded; single values go
 # beyond the range of the means of fields. In ranges of the means.
 BEYOND_BOUND, BEYOND_MEANS = 0.01, 0.25
+
+#: Share of the values of a field that are out of range, below which these are bad values; if they
+#: are more, the field is in other units.
+FEW = 0.5
 
 # By canonical units: what no field of the atmosphere has, differences of fields included.
 _BY_UNITS: Mapping[str, tuple[float, float]] = {
@@ -180,9 +184,11 @@ def _in_units(variable: Variable, units: str) -> Range | None:
         low = variable.lower - BEYOND_BOUND * span
     if variable.upper is not None:
         high = variable.upper + BEYOND_BOUND * span
-    bounds = (low, high, variable.low, variable.high)
-    lowest, highest, usual_low, usual_high = ((x - offset) / factor for x in bounds)
-    return Range(lowest, highest, usual_low, usual_high, units)
+
+    def own(canonical: float) -> float:
+        return (canonical - offset) / factor
+
+    return Range(own(low), own(high), own(variable.low), own(variable.high), units)
 
 
 def _conversion(units: str, canonical: str) -> tuple[float, float] | None:
