@@ -41,7 +41,7 @@ def place(request, unreliable):
 def test_failures_that_pass_change_nothing(stored, unreliable, place, name, caplog):
     """Busy, broken, hung up, cut off in the middle: each in turn, at once with others."""
     unreliable.where = "2m_temperature/" if name == "a.zarr" else name
-    unreliable.faults = [503, "drop", None, "cut", 500, "cut", 502]
+    unreliable.faults = [503, "drop", "cut", 500, "cut", 502]
     options = {**place[1], "patience": {**QUICK, "attempts": 8}}
     with caplog.at_level(logging.WARNING, "weatherdiff"):
         ds = open_fields(f"{place[0]}/{name}", storage_options=options).load()
@@ -80,7 +80,11 @@ def test_prepare_goes_on_where_the_network_failed(
 ):
     monkeypatch.setattr(module, "BLOCK_BYTES", 10 * 4 * 2 * 3 * 5)
     path, url = tmp_path / "fields.zarr", f"{place[0]}/a.zarr"
-    options = {**place[1], "key": "KEEP-ME-SECRET"} if url.startswith("s3") else place[1]
+    options = (
+        {**place[1], "key": "testing", "secret": "KEEP-ME-SECRET"}
+        if url.startswith("s3")
+        else place[1]
+    )
     prepare(open_fields(url, storage_options=options), path, **SETTINGS)
     expected = content(path)
     again = tmp_path / "again.zarr"
@@ -170,14 +174,14 @@ def test_a_copy_that_was_broken_off_is_gone_on_with(
     with pytest.raises(StorageError):
         files.copy(url)
     (part,) = tmp_path.glob("*.part")
-    assert part.stat().st_size in (4096, 8192)
+    assert part.stat().st_size == 3 * 4096
     unreliable.reset()
     unreliable.where, unreliable.faults = "a.nc", [None, "short"]  # fewer bytes than asked for
     copied = files.copy(url)
     reads = [path for path in unreliable.asked if path.startswith("GET") and "list" not in path]
     whole, _ = files.version(url)
     assert copied.stat().st_size == whole
-    assert len(reads) <= 1 + -(-(whole - 4096) // 4096) + 1
+    assert len(reads) <= 1 + -(-whole // 4096) - 3 + 1
     xr.testing.assert_equal(xr.load_dataset(copied), stored)
     assert files.copy(url) == copied
 

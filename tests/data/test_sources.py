@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cfgrib
 import eccodes
 import numpy as np
 import pytest
@@ -196,6 +197,29 @@ def test_a_key_that_is_unknown_in_one_of_several_sources_is_named(tmp_path):
     }.items():
         with pytest.raises(ConfigError, match=words):
             load_config(CONFIG, [change])
+
+
+def test_grib_is_indexed_once_and_then_read_message_by_message(folder, monkeypatch):
+    scans, messages = [], []
+    scan = cfgrib.messages.FileStreamItems.itervalues
+    read = cfgrib.messages.FileStream.message_from_file
+
+    def counted_scan(self):
+        scans.append(self.filestream.path)
+        return scan(self)
+
+    def counted_read(self, file, offset=None, **kwargs):
+        messages.append(offset)
+        return read(self, file, offset, **kwargs)
+
+    monkeypatch.setattr(cfgrib.messages.FileStreamItems, "itervalues", counted_scan)
+    monkeypatch.setattr(cfgrib.messages.FileStream, "message_from_file", counted_read)
+    ds = open_fields(folder / "levels_2020-02.grib", chunks={"time": 1})
+    assert len(scans) == 1
+    messages.clear()
+    ds["temperature"].isel(time=3).load()
+    assert len(messages) == 3  # levels
+    assert not list(folder.glob("*.idx"))
 
 
 def test_regions_that_hold_too_little_say_what_there_is(folder):

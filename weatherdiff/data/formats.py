@@ -28,7 +28,7 @@ from xarray.core import indexing
 
 from weatherdiff.data.hdf5 import require_harmless
 from weatherdiff.data.netcdf3 import required_bytes
-from weatherdiff.data.public_layouts import settled_layout
+from weatherdiff.data.public_layouts import is_anemoi, settled_layout
 from weatherdiff.data.references import ReferenceStore, read_references
 from weatherdiff.data.remote import RemoteFiles, require_no_secret
 from weatherdiff.data.samples import sample_path
@@ -363,6 +363,8 @@ def _open_zarr(store: GuardedStore) -> list[xr.Dataset]:
         # a store without consolidated metadata is slower to open, and otherwise as good
         warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated metadata")
         ds = _open(store, engine="zarr")
+        if is_anemoi(ds):  # whose fill value may be 0, which is no mark of missing values there
+            ds = _open(store, engine="zarr", mask_and_scale=False)
     store.require_possible()
     return settled_layout(ds)
 
@@ -381,8 +383,11 @@ def _open_grib(path: str) -> list[xr.Dataset]:
                 points = eccodes.codes_get(message, "numberOfDataPoints")
                 eccodes.codes_release(message)
                 require_fits(path, "a field", 8 * points)
-        # no index file beside the user's data; a damaged message is not to be passed over
-        found = cfgrib.open_datasets(path, backend_kwargs={"indexpath": "", "errors": "raise"})
+        # Without an index file cfgrib reads through all messages once more for each variable. Not
+        # beside the user's data; and it is a pickle: one that we have written ourselves.
+        with tempfile.TemporaryDirectory(prefix="weatherdiff-index-") as folder:
+            keys = {"indexpath": f"{folder}/{{short_hash}}.idx", "errors": "raise"}
+            found = cfgrib.open_datasets(path, backend_kwargs=keys)
     except (eccodes.CodesInternalError, EOFError) as error:
         raise InputError(
             f"{path} is truncated or damaged GRIB: {error}; fetch it again."

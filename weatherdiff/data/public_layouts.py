@@ -24,7 +24,7 @@ from xarray.core import indexing
 
 from weatherdiff.errors import DimensionError, InputError
 
-__all__ = ["settled_layout"]
+__all__ = ["is_anemoi", "settled_layout"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def settled_layout(ds: xr.Dataset) -> list[xr.Dataset]:
     InputError
         Its attributes do not fit its arrays.
     """
-    if "data" in ds.data_vars and ds["data"].dims == _ANEMOI and "variables" in ds.attrs:
+    if is_anemoi(ds):
         return _anemoi(ds)
     start, stop = (ds.attrs.get(f"valid_time_{end}") for end in ("start", "stop"))
     if isinstance(start, str) and isinstance(stop, str) and "time" in ds.indexes:
@@ -77,6 +77,11 @@ def settled_layout(ds: xr.Dataset) -> list[xr.Dataset]:
             )  # fmt: skip
         return [part]
     return [ds]
+
+
+def is_anemoi(ds: xr.Dataset) -> bool:
+    """Tell whether a store is one of anemoi-datasets."""
+    return "data" in ds.data_vars and ds["data"].dims == _ANEMOI and "variables" in ds.attrs
 
 
 def _anemoi(ds: xr.Dataset) -> list[xr.Dataset]:

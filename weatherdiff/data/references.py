@@ -103,13 +103,13 @@ def _reference(entry: Any, templates: Mapping[str, str]) -> Reference:
     if not all(type(number) is int and number >= 0 for number in where):
         raise ValueError(f"{entry!r} has no offset and length")
     url = _TEMPLATE.sub(lambda match: str(templates[match[1]]), url)
-    return (url, *where) if where else (url, None, None)  # type: ignore[return-value]
+    return (url, *where) if where else (url, None, None)
 
 
 def _parquet(folder: Path, name: str) -> dict[str, Reference]:
     """Give the references of a folder that holds a table for each part of each variable."""
     try:
-        import pandas as pd
+        from fastparquet import ParquetFile
 
         metadata = json.loads((folder / ".zmetadata").read_bytes())
         size = int(metadata["record_size"])
@@ -130,7 +130,7 @@ def _parquet(folder: Path, name: str) -> dict[str, Reference]:
                 file = folder / variable / f"refs.{number}.parq"
                 if not file.exists():
                     continue
-                table = pd.read_parquet(file)
+                table = ParquetFile(str(file)).to_pandas()
                 for row, (url, offset, length, raw) in enumerate(
                     zip(table["path"], table["offset"], table["size"], table["raw"], strict=True)
                 ):
@@ -144,7 +144,7 @@ def _parquet(folder: Path, name: str) -> dict[str, Reference]:
                         )
     except ImportError as error:
         raise ConfigError(
-            f"{name} is Parquet, which needs `pip install fastparquet` (or pyarrow)."
+            f"{name} is Parquet, which needs `pip install 'weatherdiff[references]'`."
         ) from error
     except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
         raise InputError(
@@ -183,6 +183,7 @@ class ReferenceStore(Store):
 
     supports_writes = False
     supports_deletes = False
+    supports_partial_writes = False
     supports_listing = True
 
     def __init__(
@@ -320,6 +321,10 @@ class ReferenceStore(Store):
             yield name
 
     async def set(self, key: str, value: Buffer) -> None:
+        """Refused: it is read-only."""
+        self._check_writable()
+
+    async def set_partial_values(self, key_start_values: Iterable[Any]) -> None:
         """Refused: it is read-only."""
         self._check_writable()
 

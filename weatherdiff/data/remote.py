@@ -131,6 +131,11 @@ class Patience:
 
     def _judge(self, what: str, error: Exception, attempt: int, started: float) -> None:
         """Raise what will not be otherwise by waiting, or after the last attempt."""
+        cause = error.__cause__
+        if isinstance(error, FileNotFoundError) and isinstance(cause, Exception):
+            http = type(cause).__module__.partition(".")[0] == "aiohttp"
+            # fsspec says that a file is absent of whatever a web server answers
+            error = cause if http and _status(cause) not in (404, 410) else error
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
             raise ConfigError(
@@ -138,7 +143,7 @@ class Patience:
                 "(AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, ...), or, for what is public, "
                 'storage_options {"anon": true} (for gs {"token": "anon"}).'
             ) from error
-        if isinstance(error, PermissionError) or _status(error) in (401, 403):
+        if _refused(error):
             raise StorageError(
                 f"{what} could not be read: the server refuses it ({said}); check the credentials "
                 "and the name."
@@ -155,7 +160,7 @@ class Patience:
         ) from error
 
 
-def _status(error: BaseException) -> int | None:
+def _status(error: BaseException | None) -> int | None:
     """Give the answer's code, wherever a client keeps it."""
     for name in ("status", "code"):
         try:
@@ -163,6 +168,10 @@ def _status(error: BaseException) -> int | None:
         except (AttributeError, TypeError, ValueError):
             continue
     return None
+
+
+def _refused(error: BaseException | None) -> bool:
+    return isinstance(error, PermissionError) or _status(error) in (401, 403)
 
 
 def _passing(error: Exception) -> bool:
@@ -341,17 +350,27 @@ class RemoteFiles:
         return self.version(url) is not None
 
     def version(self, url: str) -> tuple[int | None, str] | None:
-        """Give size and version of a file, as the server tells them; None if there is no file."""
+        """Give size and version of a file, as the server tells them; None if it tells nothing.
+
+        Without the right to list a bucket, what is absent is refused there.
+        """
+        try:
+            return self._version(url)
+        except FileNotFoundError:
+            return None
+        except StorageError as error:
+            if _refused(error.__cause__):
+                return None
+            raise
+
+    def _version(self, url: str) -> tuple[int | None, str] | None:
         fs, path = file_system(url, self.options, asynchronous=False)
 
         def once() -> dict[str, Any]:
             fs.invalidate_cache()
             return dict(fs.info(path, **self._limit(fs)))
 
-        try:
-            info = self.patience.read(url, once)
-        except FileNotFoundError:
-            return None
+        info = self.patience.read(url, once)
         if info.get("type") == "directory":
             return None
         known = (info.get(k) for k in ("ETag", "etag", "md5Hash", "LastModified", "mtime"))
@@ -367,9 +386,12 @@ class RemoteFiles:
         StorageError
             Reading failed after all attempts; what has come stays for the next time.
         """
-        version = self.version(url)
+        try:
+            version = self._version(url)
+        except FileNotFoundError:
+            version = None
         if version is None:
-            raise MissingInputError(f"{url}: there is no file here.")
+            raise MissingInputError(f"{url}: there is no file or Zarr store here.")
         size, label = version
         token = hashlib.sha256(f"{url}\n{size}\n{label}".encode()).hexdigest()[:16]
         local = self.folder / f"{token}-{url.rstrip('/').rpartition('/')[2][-100:] or 'file'}"
