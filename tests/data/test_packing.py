@@ -1,6 +1,8 @@
 """Fields of 16 bits come back within half a step, and bit for bit where they had 16 bits."""
 
-import importlib
+import os
+import subprocess
+import sys
 import tomllib
 import warnings
 from pathlib import Path
@@ -13,16 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from weatherdiff.config import load_config
 from weatherdiff.data import packing
 from weatherdiff.data.append import append
 from weatherdiff.data.open import open_fields
-from weatherdiff.data.packing import CODEC_NAME, Packed16Codec, pack, unpack
+from weatherdiff.data.packing import Packed16Codec, pack, unpack
 from weatherdiff.data.prepare import prepare
 from weatherdiff.data.profiles import PROFILES, Profile
 from weatherdiff.data.reader import BlockReader
 from weatherdiff.data.statistics import field_statistics
 from weatherdiff.data.store import FieldStore
 from weatherdiff.errors import ConfigError, StorageError
+from weatherdiff.workflow.fields import store_settings
 
 SETTINGS = {"training_period": ("2020-03-01", "2020-03-08"), "step": "6h", "frames": 3}
 DIMS = ("time", "latitude", "longitude")
@@ -115,10 +119,27 @@ def test_zarr_python_writes_and_reads_what_the_fast_reader_reads(tmp_path):
     np.testing.assert_array_equal(reader.read(np.arange(9)), expected)
 
 
-def test_the_codec_is_found_by_its_entry_point():
-    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
-    module, _, name = project["project"]["entry-points"]["zarr.codecs"][CODEC_NAME].partition(":")
-    assert getattr(importlib.import_module(module), name) is Packed16Codec
+def test_a_process_that_knows_xarray_alone_finds_the_codec(grown, tmp_path):
+    root = Path(__file__).parents[2]
+    points = tomllib.loads((root / "pyproject.toml").read_text())["project"]["entry-points"]
+    installed = tmp_path / "fields_codec-1.dist-info"  # the package itself may be an older one
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: fields-codec\nVersion: 1\n")
+    lines = [f"{name} = {where}" for name, where in points["zarr.codecs"].items()]
+    (installed / "entry_points.txt").write_text("\n".join(["[zarr.codecs]", *lines, ""]))
+    store = prepare(grown, tmp_path / "fields.zarr", profile="packed", **SETTINGS)
+    program = (
+        "import sys, xarray; ds = xarray.open_zarr(sys.argv[1], consolidated=False); "
+        "print(float(ds['fields'][17, 0].sum(dtype='f8')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, str(store.path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)])},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert float(done.stdout) == np.nansum(store.read(np.array([17]))[0, 0], dtype="f8")
     assert Packed16Codec.from_dict(Packed16Codec().to_dict()) == Packed16Codec()
 
 
@@ -149,6 +170,14 @@ def test_plain_xarray_opens_each_profile_with_the_values_of_the_store(grown, tmp
     else:
         assert not error.any()
         assert not store.metadata["packing"]
+
+
+def test_a_configuration_chooses_the_profile():
+    demo = Path(packing.__file__).parent / "sample" / "demo.yaml"
+    assert store_settings(load_config(demo))["profile"] == "lz4"
+    assert store_settings(load_config(demo, ["data.profile=packed"]))["profile"] == "packed"
+    with pytest.raises(ConfigError, match="profile"):
+        load_config(demo, ["data.profile=zip"])
 
 
 def test_statistics_of_a_packed_store_are_of_what_is_read(grown, tmp_path):

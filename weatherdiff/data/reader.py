@@ -37,6 +37,8 @@ Bytes = npt.NDArray[np.uint8]
 # Small frames are fetched together up to so many bytes; more would leave the processor's cache
 # before they are decoded.
 SPAN = 2**18
+AHEAD = 2**22  # bytes that the system is asked to fetch ahead
+NOWAIT = getattr(os, "RWF_NOWAIT", 0)  # read what is in memory, or nothing
 
 
 class Reader(Protocol):
@@ -222,6 +224,7 @@ class BlockReader:
             raise self._damaged(frames[0], number, str(error.strerror)) from error
         try:
             extents = self._extents(file, number, frames[0])
+            ahead = _end_of([extents[frame - first] for frame in frames])
             start = 0
             while start < len(frames):
                 begin, size = extents[frames[start] - first]
@@ -237,7 +240,7 @@ class BlockReader:
                         break
                     end, stop = end + size, stop + 1
                 run = [(f, *extents[f - first], rows[places[f]]) for f in frames[start:stop]]
-                self._decode_run(file, number, begin, end, run)
+                self._decode_run(file, number, begin, end, ahead, run)
                 start = stop
         except BaseException:
             self._indices.pop(number, None)
@@ -259,7 +262,7 @@ class BlockReader:
             begin = status.st_size - array.index_bytes if array.index_at_end else 0
             if begin < 0 or status.st_size < array.index_bytes:
                 raise self._damaged(frame, number, f"a shard of {status.st_size} bytes is cut")
-            index = self._fetch(file, number, frame, begin, array.index_bytes)
+            index = self._fetch(file, number, frame, begin, array.index_bytes, 0)
             if array.index_checksum and not _is_whole(index):
                 raise self._damaged(frame, number, "the checksum of the index does not match")
             entries = np.frombuffer(index, "<i8", 2 * array.frames_per_file).reshape(-1, 2)
@@ -286,15 +289,16 @@ class BlockReader:
         number: int,
         begin: int,
         end: int,
+        ahead: int,
         run: list[tuple[int, int, int, Bytes]],
     ) -> None:
         """Read neighbouring chunks at once, check and decode them."""
         array = self.array
         if array.compressor is None:
             for frame, offset, size, row in run:
-                self._read_raw(file, number, frame, offset, size, row)
+                self._read_raw(file, number, frame, offset, size, ahead, row)
             return
-        fetched = self._fetch(file, number, run[0][0], begin, end - begin)
+        fetched = self._fetch(file, number, run[0][0], begin, end - begin, ahead)
         for frame, offset, size, row in run:
             chunk = fetched[offset - begin : offset - begin + size]
             if array.checksum:
@@ -312,24 +316,26 @@ class BlockReader:
                 raise self._damaged(frame, number, str(error)) from error
 
     def _read_raw(
-        self, file: int, number: int, frame: int, offset: int, size: int, row: Bytes
+        self, file: int, number: int, frame: int, offset: int, size: int, ahead: int, row: Bytes
     ) -> None:
         """Read a chunk without a compressor to where it belongs."""
         tail = np.empty(4 if self.array.checksum else 0, np.uint8)
         if size != len(row) + len(tail):
             raise self._damaged(frame, number, f"it has {size} bytes for {len(row)}")
-        if not _fill(file, offset, row, tail):
+        if not _fill(file, offset, ahead, row, tail):
             raise self._damaged(frame, number, "the file is cut")
         if len(tail) and google_crc32c.value(row) != int.from_bytes(tail.tobytes(), "little"):
             raise self._damaged(frame, number, "its checksum does not match")
 
-    def _fetch(self, file: int, number: int, frame: int, offset: int, size: int) -> Bytes:
+    def _fetch(
+        self, file: int, number: int, frame: int, offset: int, size: int, ahead: int
+    ) -> Bytes:
         """Read bytes to memory of this thread, which the next call overwrites."""
         memory: Bytes | None = getattr(self._scratch, "memory", None)
         if memory is None or len(memory) < size:
             memory = self._scratch.memory = np.empty(max(size, SPAN), np.uint8)
         fetched = memory[:size]
-        if not _fill(file, offset, fetched):
+        if not _fill(file, offset, ahead, fetched):
             raise self._damaged(frame, number, "the file is cut")
         return fetched
 
@@ -339,11 +345,36 @@ class BlockReader:
         )
 
 
-def _fill(file: int, offset: int, *memory: Bytes) -> bool:
-    """Read until all memory is full (the system gives at most 2 GB at once); False at the end."""
+def _end_of(extents: list[list[int]]) -> int:
+    """Where the chunks that follow each other without a gap end, or enough of them."""
+    begin, size = extents[0]
+    end = begin + size
+    for following, size in extents[1:]:
+        if following != end or end - begin > AHEAD:
+            break
+        end += size
+    return end
+
+
+def _fill(file: int, offset: int, ahead: int, *memory: Bytes) -> bool:
+    """Read until all memory is full (the system gives at most 2 GB at once); False at the end.
+
+    What is in memory is taken from there. If it is not, the system is asked to fetch all up to
+    ``ahead`` at once: more than it would by itself, which a disk does faster than one read after
+    the other. (It costs a tenth of the reading where nothing need be fetched.)
+    """
     views = [part.data for part in memory if len(part)]
+    nowait = NOWAIT
     while views:
-        count = os.preadv(file, views, offset)
+        try:
+            count = os.preadv(file, views, offset, nowait)
+        except OSError:
+            if not nowait:
+                raise
+            nowait = 0
+            if ahead > offset:
+                os.posix_fadvise(file, offset, ahead - offset, os.POSIX_FADV_WILLNEED)
+            continue
         if not count:
             return False
         offset += count
