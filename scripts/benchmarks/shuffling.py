@@ -12,9 +12,10 @@ as if only a part of them fitted into memory. The orders are those of
 ``inflation`` is the variance of the batches' mean state relative to that of a full permutation, the
 mean over channels (1: as good); ``pair_correlation`` the correlation of two windows of a batch that
 this is, ``(inflation - 1) / (batch - 1)``. ``validation_loss`` is the flow matching loss of all
-validation windows with the same noise, after the same number of steps of a small network from the
-same weights with the same noise in training: the order is all that differs between the runs of a
-seed. ``difference_percent`` are its differences from ``exact``, seed by seed.
+validation windows, of the averaged weights as in a training, always with the same noise, after the
+same number of steps of a small network from the same weights with the same noise in training: the
+order is all that differs between the runs of a seed. ``difference_percent`` are its differences
+from ``exact``, seed by seed.
 
     OMP_NUM_THREADS=1 python scripts/benchmarks/shuffling.py [--steps 400] --json FILE
 """
@@ -42,6 +43,7 @@ from weatherdiff.training.module import Optimization, condition_of
 TRAINING, VALIDATION = ("2018-06-01", "2018-07-05"), ("2018-07-08", "2018-07-14")
 SPEC = WindowSpec(history=2, frames=2, step=6 * 3600)
 BATCH, SEEDS = 16, (0, 1, 2)
+DECAY = 0.99
 SIZE = {"width": 16, "blocks": 1, "levels": 2}
 
 
@@ -117,7 +119,7 @@ def spread(means: npt.NDArray[np.float64], order: Order, *, steps: int) -> float
 
 
 def train(windows: WindowDataset, order: Order, seed: int, steps: int) -> VideoDenoiser:
-    """Train a small network in an order."""
+    """Train a small network in an order; give its averaged weights."""
     example = windows[0]
     torch.manual_seed(seed)
     network = VideoDenoiser(
@@ -126,6 +128,9 @@ def train(windows: WindowDataset, order: Order, seed: int, steps: int) -> VideoD
     )  # fmt: skip
     optimization = Optimization(steps=steps, learning_rate=2e-3, warmup=min(50, steps))
     optimizer = torch.optim.AdamW(network.parameters(), lr=optimization.learning_rate)
+    average = torch.optim.swa_utils.AveragedModel(
+        network, avg_fn=lambda mean, now, n: mean.lerp(now, 1 - min(DECAY, (1 + n) / (10 + n)))
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, optimization.factor)
     for step in range(steps):
         batch = windows.__getitems__(order.rows(step).tolist())
@@ -133,8 +138,9 @@ def train(windows: WindowDataset, order: Order, seed: int, steps: int) -> VideoD
         loss(network, batch, keyed_generator(seed, step)).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
+        average.update_parameters(network)
         schedule.step()
-    return network.eval()
+    return average.module.eval()
 
 
 def loss(network: VideoDenoiser, batch: Batch, generator: torch.Generator) -> torch.Tensor:

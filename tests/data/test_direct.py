@@ -102,6 +102,12 @@ def test_what_is_stored_otherwise_is_read_through_xarray(fields, tmp_path, encod
     assert reader is ordinary
 
 
+def test_zarr_of_the_second_version_is_read_through_xarray(fields, tmp_path):
+    fields.to_zarr(tmp_path / "own.zarr", zarr_format=2, consolidated=False)
+    reader, ordinary = both_readers(tmp_path / "own.zarr")
+    assert reader is ordinary
+
+
 def test_converted_units_are_read_through_xarray(fields, tmp_path):
     ds = (fields[["2m_temperature"]] - 273.15).astype(np.float32)
     ds["2m_temperature"].attrs["units"] = "degC"

@@ -8,6 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from weatherdiff.data.gain import measure_gain
 from weatherdiff.data.loader import WindowDataset
 from weatherdiff.data.open import open_fields
 from weatherdiff.data.order import ExactOrder, PoolOrder
@@ -154,6 +155,26 @@ def test_what_was_found_out_is_read_again_only_when_the_source_has_changed(
     with caplog.at_level(logging.WARNING):
         open_unprepared(changed, file, **SETTINGS)
     assert "is damaged" in caplog.text
+
+
+def test_the_gain_of_preparing_is_measured_on_windows_of_a_piece(gappy, tmp_path, monkeypatch):
+    fields = open_unprepared(gappy, tmp_path / "statistics.npz", **SETTINGS)
+    monkeypatch.setattr("weatherdiff.data.gain.PIECE_BYTES", 25 * gappy["2m_temperature"][0].nbytes)
+    monkeypatch.setattr("weatherdiff.data.gain.SECONDS", 0.01)
+    indices = windows_of(fields).windows.indices
+    read = []
+    real = SourceReader.read
+
+    def counted(self, indices, out=None):
+        read.append(np.unique(indices))
+        return real(self, indices, out)
+
+    monkeypatch.setattr(SourceReader, "read", counted)
+    gain = measure_gain(fields, indices, batch_size=4)
+    assert gain.frames == 12
+    assert max(frames.max() for frames in read) < 12
+    assert min(gain.unprepared, gain.prepared) > 0
+    assert f"about {gain.prepared:.3g}" in str(gain)
 
 
 def test_memory_or_not_the_statistics_are_the_same(gappy, prepared, tmp_path, monkeypatch):

@@ -190,7 +190,9 @@ def _stacked(path: Path, own: Sequence[str]) -> tuple[Path, list[str]]:
     """Array of all channels, and the names of what is in it."""
     group: Any = zarr.open_group(path, mode="r", use_consolidated=False)
     for name, array in group.arrays():
-        names: tuple[Any, ...] = tuple(array.metadata.dimension_names or ())
+        names: tuple[Any, ...] = tuple(
+            getattr(array.metadata, "dimension_names", None) or ()
+        )  # not of v2
         if array.ndim == 4 and len(names) == 4 and names[1] in group:
             labels = [str(label) for label in np.asarray(group[names[1]][...]).tolist()]
             if set(own) <= set(labels):

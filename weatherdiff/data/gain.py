@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
 from collections.abc import Iterator
@@ -10,17 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import zarr
 
-from weatherdiff.data.create import create_store
 from weatherdiff.data.reader import BlockReader, Reader
-from weatherdiff.data.source import Source
-from weatherdiff.data.tasks import FIELDS, Job
+from weatherdiff.data.store import CODECS
 from weatherdiff.data.unprepared import SourceFields
 from weatherdiff.data.windows import Int
 
 __all__ = ["Gain", "measure_gain"]
-
-logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 32 * 2**20  # that are prepared to measure it
 SECONDS = 0.5  # for each of the two readings, at least one batch
@@ -64,19 +60,18 @@ def measure_gain(fields: SourceFields, indices: Int, *, batch_size: int) -> Gain
     length = max(PIECE_BYTES // frame_bytes, int(indices[0].max() - indices[0].min()) + 1)
     stop = min(first + length, len(fields.times))
     inside = indices[(indices >= first).all(axis=1) & (indices < stop).all(axis=1)] - first
-    piece = Source(fields.source.ds.isel(time=slice(first, stop)), fields.channels)
-    times = fields.times[first:stop]
-    with tempfile.TemporaryDirectory(prefix="weatherdiff-") as name:
-        folder = Path(name) / "fields.zarr"
-        leads = np.zeros(0, np.int64)
-        create_store(
-            folder, channels=fields.channels, grid=fields.grid, times=times, shard=len(times),
-            leads=leads,
-        )  # fmt: skip
-        Job(piece, folder, times, 0, len(times), leads, "a piece").write_fields(0)
+    piece = fields.reader().read(np.arange(first, stop))
+    with tempfile.TemporaryDirectory(prefix="weatherdiff-") as folder:
+        zarr.create_array(
+            Path(folder) / "piece",
+            data=piece,
+            chunks=(1, *piece.shape[1:]),
+            shards=piece.shape,
+            compressors=CODECS,
+        )
         unprepared = _rate(fields.reader(), inside + first, batch_size)
-        prepared = _rate(BlockReader(folder / FIELDS), inside, batch_size)
-    return Gain(unprepared, prepared, len(times))
+        prepared = _rate(BlockReader(Path(folder) / "piece"), inside, batch_size)
+    return Gain(unprepared, prepared, len(piece))
 
 
 def _rate(reader: Reader, indices: Int, batch_size: int) -> float:

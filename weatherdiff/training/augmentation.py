@@ -81,6 +81,10 @@ class Augmentation:
         for row, time in enumerate(np.asarray(windows.windows.init_times) % DAY):
             self._by_time_of_day.setdefault(int(time), []).append(row)
 
+    def __deepcopy__(self, memo: object) -> "Augmentation":
+        """Give the same: the averaged copy of a module needs no second copy of the data."""
+        return self
+
     def __call__(self, batch: Batch, generator: Generator) -> Batch:
         """Augment a batch with randomness from ``generator``."""
         if self.rotation > 0:
