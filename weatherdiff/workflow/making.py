@@ -155,9 +155,8 @@ def make_forecast(
                 from weatherdiff.forecasting.fanout import draw_groups
 
                 drawing = sampler.drawing(init_time, analyses, work.writer)
-                rollout.drawer = draw_groups(
-                    sampler.client, drawing, rollout.groups, failed=_telling(init_time, sampler.calendar)
-                )
+                told = _telling(init_time, sampler.calendar)
+                rollout.drawer = draw_groups(sampler.client, drawing, rollout.groups, failed=told)
             for unit in advance(work, rollout):
                 done(unit)
                 stop_if_asked()
