@@ -12,6 +12,7 @@ import numpy.typing as npt
 import zarr
 
 from weatherdiff.data.channels import Channels
+from weatherdiff.data.inventory import Inventory
 from weatherdiff.data.moments import STATISTICS
 from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.shards import chunk_file, encode, put_file
@@ -140,6 +141,7 @@ def finish_store(
         "normalizer": normalizer.to_dict(),
     }
     group.attrs["weatherdiff"] = json.loads(json.dumps(document))
+    Inventory.take(path, len(valid)).write(path)
 
 
 def lengthen(
@@ -162,6 +164,7 @@ def lengthen(
     list of Path
         The files that were replaced.
     """
+    Inventory.extend(path, len(times))  # or readers would take the longer arrays for damaged
     changed = []
     for name, values in (("time", times), ("valid", valid)):
         for number in range(since // TIMES_PER_CHUNK, -(-len(times) // TIMES_PER_CHUNK)):

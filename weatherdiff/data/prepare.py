@@ -20,7 +20,7 @@ from weatherdiff import schema
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.create import create_store, finish_store
 from weatherdiff.data.engine import Scheduler, run_tasks
-from weatherdiff.data.manifest import Manifest, checksums
+from weatherdiff.data.manifest import Manifest
 from weatherdiff.data.moments import Moments
 from weatherdiff.data.normalization import fit_normalizer
 from weatherdiff.data.plan import BLOCK_BYTES, Plan, analysis_times, require_step
@@ -29,7 +29,7 @@ from weatherdiff.data.store import FieldStore
 from weatherdiff.data.tasks import FRAMES, SEEN, Job
 from weatherdiff.data.transforms import BoundedTransform
 from weatherdiff.data.windows import Period, WindowSpec
-from weatherdiff.data.working import clean, empty, working_folder
+from weatherdiff.data.working import empty, working_folder
 from weatherdiff.errors import ConfigError, InputError, StorageError
 from weatherdiff.grid import Grid
 
@@ -220,13 +220,7 @@ def prepare(
                 "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             },
         )
-        clean(folder)
-        Manifest(
-            frames=len(times),
-            frames_with_gaps=int((~whole).sum()),
-            files=checksums(folder),
-            shard=plan.shard,
-        ).write(folder)
+        Manifest(frames=len(times), frames_with_gaps=int((~whole).sum())).write(folder)
     return FieldStore.open(path)
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weatherdiff.data.manifest import CHANGES, FIELDS, FRAMES, LOG, SEEN
 from weatherdiff.data.moments import NOTHING, STATISTICS, Moments, change_moments, frame_moments
 from weatherdiff.data.shards import (
     checksum,
@@ -40,6 +39,11 @@ __all__ = ["CHANGES", "FIELDS", "FRAMES", "LOG", "SEEN", "Job"]
 
 Array = npt.NDArray[Any]
 Entry = dict[str, Any]
+
+#: Folders of the arrays, within the store. What is no array lies in that of the fields, where
+#: nothing that reads Zarr looks for any.
+FIELDS, FRAMES, CHANGES, SEEN = "fields", "moments/frames", "moments/changes", "moments/seen"
+LOG = "fields/log"
 
 ENCODERS = 2  # threads that compress the frames of one task
 
