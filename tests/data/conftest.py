@@ -51,9 +51,11 @@ def content():
         root = json.loads(found.pop("zarr.json"))
         for name in ("created", "plan"):
             root["attributes"]["weatherdiff"].pop(name)
-        manifest = json.loads(found["fields/manifest.json"])
-        del manifest["checksum"], manifest["files"]["zarr.json"]
-        return found | {"zarr.json": json.dumps(root), "fields/manifest.json": manifest}
+        files = json.loads(found["fields/files.json"])  # it knows that of the root, too
+        return found | {
+            "zarr.json": json.dumps(root),
+            "fields/files.json": [files["reaching"], files["files"] | {"zarr.json": None}],
+        }
 
     return content
 

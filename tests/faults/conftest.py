@@ -173,7 +173,7 @@ class Workshop:
     def made(self, verb: str, here: Site) -> dict[str, str]:
         """Hash what a verb has made, but for when, and of what it was made."""
         made = self.output(verb, here)
-        but = ("zarr.json", "fields/manifest.json") if verb == "prepare" else ("model.json",)
+        but = ("zarr.json", "fields/files.json") if verb == "prepare" else ("model.json",)
         files = ((file.relative_to(made).as_posix(), file) for file in made.rglob("*"))
         return {
             name: hashlib.sha256(file.read_bytes()).hexdigest()

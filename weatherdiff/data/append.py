@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -118,19 +117,13 @@ def append(
         require_bounds(store.channels, store.normalizer.transforms, rows)
         found = _look(store, job)
         valid = np.concatenate([store.valid, found.whole | filled])
-        manifest = Manifest.read(path)
-        if manifest.files:  # or the arrays, once longer, would be taken for damaged
-            reaching = max(len(job.times), manifest.reaching or 0)
-            dataclasses.replace(manifest, reaching=reaching).write(path)
         changed = lengthen(path, job.times, valid, job.shard, job.kept)
         files = {path / name for entry in job.entries() for name in entry["files"]}
         files |= set(changed) | set(job.log_files())
         flush(sorted(files | {file.parent for file in files}))
         addition = _describe(store, job, found)
-        dataclasses.replace(
-            manifest,
+        Manifest(
             frames=len(job.times),
-            reaching=None,
             frames_with_gaps=store.metadata["frames_with_gaps"] + int((~found.whole).sum()),
             additions=(*store.metadata["additions"], addition),
             packing=_packing(store, job, rows),

@@ -13,6 +13,7 @@ import zarr
 
 from weatherdiff.data.calendars import STANDARD
 from weatherdiff.data.channels import Channels
+from weatherdiff.data.inventory import Inventory
 from weatherdiff.data.moments import STATISTICS
 from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.profiles import LZ4, Profile
@@ -159,6 +160,7 @@ def finish_store(
         "normalizer": normalizer.to_dict(),
     }
     group.attrs["weatherdiff"] = json.loads(json.dumps(document))
+    Inventory.take(path, len(valid)).write(path)
 
 
 def lengthen(
@@ -181,6 +183,7 @@ def lengthen(
     list of Path
         The files that were replaced.
     """
+    Inventory.extend(path, len(times))  # or readers would take the longer arrays for damaged
     changed = []
     for name, values in (("time", times), ("valid", valid)):
         for number in range(since // TIMES_PER_CHUNK, -(-len(times) // TIMES_PER_CHUNK)):

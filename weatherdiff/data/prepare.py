@@ -21,7 +21,7 @@ from weatherdiff.data.calendars import STANDARD, Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.create import create_store, finish_store
 from weatherdiff.data.engine import Scheduler, run_tasks
-from weatherdiff.data.manifest import Manifest, checksums
+from weatherdiff.data.manifest import Manifest
 from weatherdiff.data.moments import Moments
 from weatherdiff.data.normalization import fit_normalizer
 from weatherdiff.data.plan import BLOCK_BYTES, Plan, analysis_times, require_step
@@ -33,7 +33,7 @@ from weatherdiff.data.store import FieldStore
 from weatherdiff.data.tasks import FRAMES, SEEN, Job
 from weatherdiff.data.transforms import BoundedTransform
 from weatherdiff.data.windows import Period, WindowSpec
-from weatherdiff.data.working import clean, empty, working_folder
+from weatherdiff.data.working import empty, working_folder
 from weatherdiff.errors import ConfigError, InputError, StorageError
 from weatherdiff.grid import Grid
 
@@ -259,14 +259,11 @@ def prepare(
         if not profile.lossless:
             std = Moments.merge(frames).std
             packing = summarize_errors(job.errors(), channels.labels, channels.units, std)
-        clean(folder)
         Manifest(
             frames=len(times),
             frames_with_gaps=int((~whole).sum()),
             packing=packing,
             quality=tuple(finding.to_dict() for finding in findings),
-            files=checksums(folder),
-            shard=plan.shard,
         ).write(folder)
     return FieldStore.open(path)
 

@@ -48,7 +48,8 @@ def field_statistics(store: FieldStore, start: str, stop: str) -> xr.Dataset:
             f"{store.path} was written by an older version, without moments; prepare it again with "
             "--overwrite."
         )
-    require_moments(store.path)
+    if store.metadata["version"] > 2:
+        require_moments(store.path)
     group = zarr.open_group(store.path, mode="r", use_consolidated=False)
     period = Period.parse(start, stop, store.calendar)
     inside = np.flatnonzero(period.contains(store.times))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ import zarr
 
 from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.channels import Channels
-from weatherdiff.data.inventory import require_sound
+from weatherdiff.data.inventory import FILES, Inventory
+from weatherdiff.data.manifest import FILE as MANIFEST
 from weatherdiff.data.manifest import Manifest
 from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.profiles import LZ4, Profile
@@ -119,18 +121,10 @@ class FieldStore:
                 f"{path / 'zarr.json'} says format version {metadata['version']}; this weatherdiff "
                 f"reads up to {FORMAT_VERSION}. Upgrade weatherdiff, or prepare the store again."
             )
-        manifest: Manifest | None = None
         try:
-            if metadata["version"] > 1 or Manifest.is_there(path):
+            if metadata["version"] > 1 or (path / MANIFEST).is_file():
                 # before the arrays: these may have grown since, and are cut to what it says
-                manifest = Manifest.read(path)
-                metadata |= {
-                    "frames": manifest.frames,
-                    "frames_with_gaps": manifest.frames_with_gaps,
-                    "additions": manifest.additions,
-                    "packing": manifest.packing,
-                    "quality": manifest.quality,
-                }
+                metadata |= _manifest(path)
             arrays = {
                 name: _small(group, name, path)
                 for name in ("time", "latitude", "longitude", "valid", "mask", "static")
@@ -159,11 +153,11 @@ class FieldStore:
             if min(shape[0], len(store.times), len(store.valid)) < frames:
                 raise ValueError(f"there are fewer times than the {frames} of the manifest")
         except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-            named = [] if manifest is None else manifest.damage(path)
-            reason = "; ".join([f"{type(error).__name__} {error}", *named])
+            reason = "; ".join([f"{type(error).__name__} {error}", *_damage(path, metadata)])
             raise InputError(f"{path} is damaged: {reason}.") from error
-        if manifest is not None and (metadata["version"] > 2 or manifest.files):
-            require_sound(path, manifest)
+        damage = _damage(path, metadata)
+        if damage:
+            raise InputError(f"{path} is damaged: {'; '.join(damage)}.")
         return store
 
     @property
@@ -241,6 +235,22 @@ class FieldStore:
             )
         )
         return self.channels.unstack(array)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        return dataclasses.asdict(Manifest.read(path))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{MANIFEST}: {error}") from error
+
+
+def _damage(path: Path, metadata: dict[str, Any]) -> list[str]:
+    """Compare with the inventory, which stores before the third version have not."""
+    older = not (path / MANIFEST).is_file()
+    older |= metadata["version"] < 3 and not (path / FILES).is_file()
+    if older or "frames" not in metadata:
+        return []
+    return Inventory.read(path).damage(path, metadata["frames"])
 
 
 def read_frames(array: zarr.Array, indices: Int, path: Path) -> npt.NDArray[np.float32]:

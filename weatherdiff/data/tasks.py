@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from weatherdiff.data.calendars import STANDARD, Calendar
-from weatherdiff.data.manifest import CHANGES, FIELDS, FRAMES, LOG, LOOKS, SEEN
 from weatherdiff.data.moments import NOTHING, STATISTICS, Moments, change_moments, frame_moments
 from weatherdiff.data.profiles import Profile
 from weatherdiff.data.quality import Looker, without_infinite
@@ -44,6 +43,12 @@ __all__ = ["CHANGES", "FIELDS", "FRAMES", "LOG", "LOOKS", "SEEN", "Job"]
 
 Array = npt.NDArray[Any]
 Entry = dict[str, Any]
+
+#: Folders of the arrays, within the store. What is no array lies in that of the fields, where
+#: nothing that reads Zarr looks for any.
+FIELDS, FRAMES, CHANGES, SEEN = "fields", "moments/frames", "moments/changes", "moments/seen"
+LOOKS = "quality/looks"
+LOG = "fields/log"
 
 ENCODERS = 2  # threads that compress the frames of one task
 

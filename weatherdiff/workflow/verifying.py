@@ -110,7 +110,7 @@ def _store(path: Path) -> str:
     from weatherdiff.data.store import FieldStore
 
     store = FieldStore.open(path)
-    if store.metadata["version"] > 1:
+    if store.metadata["version"] > 2:
         require_all(path)
     for start in range(0, len(store.times), FRAMES):
         store.read(np.arange(start, min(start + FRAMES, len(store.times))))
