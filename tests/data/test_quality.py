@@ -147,7 +147,7 @@ def test_a_fault_in_data_of_the_land_is_found_where_it_is(sample, fault):
 def test_a_channel_turned_over_is_found_without_a_coast(channel, name, stop):
     ds = one(channel, name)
     x = ds[name].values
-    x[50:stop] = x[80:stop, ..., ::-1, :].copy()
+    x[50:stop] = x[50:stop, ..., ::-1, :].copy()
     findings = [f for (_, check), f in found(ds).items() if check == "flipped"]
     assert findings
     assert {f.times for f in findings} == {len(x[50:stop])}
@@ -226,8 +226,8 @@ def test_a_look_turns_with_the_fields(rows, columns, south_north, east_west, rol
     other = np.roll(other, roll % columns, -1) * np.float32(2) + np.float32(3)
     first = len(NUMBERS)
     before, after = (looker.look(np.ascontiguousarray(f))[..., first:] for f in (fields, other))
-    np.testing.assert_allclose(layout.turn(before, change), after, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(layout.back(after, change), before, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(layout.turn(before, change), after, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(layout.back(after, change), before, rtol=1e-4, atol=1e-3)
 
 
 def test_a_look_is_what_numpy_says():

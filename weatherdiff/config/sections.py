@@ -387,7 +387,8 @@ class Config(_Section):
         names = ("training", "validation", "test")
         named = _in_some_calendar(
             lambda calendar: [
-                (name, Period.parse(*getattr(self.splits, name), calendar)) for name in names
+                (name, Period.parse(*getattr(self.splits, name), calendar=calendar))
+                for name in names
             ]
         )
         named.sort(key=lambda item: item[1].start)

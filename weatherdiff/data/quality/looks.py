@@ -72,12 +72,12 @@ class Looker:
     @property
     def rows(self) -> int:
         """Means along latitude circles, from south to north."""
-        return min(len(self.heights), ROWS)
+        return _bins(len(self.heights), ROWS)
 
     @property
     def meridians(self) -> int:
         """Means along the meridians, of each half."""
-        return min(self.columns, COLUMNS)
+        return _bins(self.columns, COLUMNS)
 
     @property
     def labels(self) -> list[str]:
@@ -234,6 +234,11 @@ def _patterns(rows: Array, columns: Array) -> Array:
     mixed = np.stack(names, axis=1).astype(np.uint64)
     mixed ^= mixed >> np.uint64(29)
     return np.asarray(1 + mixed % np.uint64(2**24 - 3))
+
+
+def _bins(length: int, most: int) -> int:
+    """Give how many bins are made of so many numbers, so that they are alike from both ends."""
+    return length if length <= most else most - length % 2
 
 
 def _binned(sums: Array, count: int) -> Array:
