@@ -385,10 +385,10 @@ class Config(_Section):
         reach = (self.window.history - 1) * parse_step(self.window.step)
         gap = parse_step(self.splits.gap) if self.splits.gap is not None else 0
         names = ("training", "validation", "test")
+        spans = [(name, *getattr(self.splits, name)) for name in names]
         named = _in_some_calendar(
             lambda calendar: [
-                (name, Period.parse(*getattr(self.splits, name), calendar=calendar))
-                for name in names
+                (name, Period.parse(first, last, calendar)) for name, first, last in spans
             ]
         )
         named.sort(key=lambda item: item[1].start)

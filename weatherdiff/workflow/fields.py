@@ -151,7 +151,8 @@ def windows_of(config: Config, store: FieldStore, split: str) -> WindowDataset:
     from weatherdiff.data.loader import WindowDataset
 
     spec = window_spec(config)
-    period = Period.parse(*getattr(config.splits, split), calendar=store.calendar)
+    start, stop = getattr(config.splits, split)
+    period = Period.parse(start, stop, store.calendar)
     windows = find_windows(store.times, store.valid, spec, period)
     if windows.absent or windows.invalid:
         logger.warning(
