@@ -186,7 +186,7 @@ def test_levels_that_were_exchanged_are_found(channel):
     st.sampled_from(["2m_temperature", "surface_pressure", "2m_specific_humidity"]),
     st.sampled_from(["ns", "ew", "roll", "repeat", "nan", "inf"]),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_a_fault_is_found_wherever_it_is(sample, at, name, kind):
     ds = one(sample.isel(longitude=slice(0, 20)), name)
     x = ds[name].values
@@ -213,7 +213,7 @@ def test_a_fault_is_found_wherever_it_is(sample, at, name, kind):
     st.integers(2, 40), st.integers(2, 32), st.booleans(), st.booleans(), st.integers(0, 31),
     st.integers(0, 2**31),
 )  # fmt: skip
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_look_turns_with_the_fields(rows, columns, south_north, east_west, roll, seed):
     rng = np.random.default_rng(seed)
     fields = rng.normal(size=(2, 1, rows, columns)).astype("f4")

@@ -116,9 +116,9 @@ class Looker:
 
     def _fill(self, out: Array, values: Array, sums: _Sums, known: Range) -> None:
         """Turn sums over the frames of one channel into their looks."""
-        first = _PATTERN + 5
+        first, cells = _PATTERN + 5, values.shape[1] * values.shape[2]
         total = sums.row_counts.sum(axis=1)
-        out[:, 0] = 1 - total / values[0].size
+        out[:, 0] = 1 - total / cells
         out[:, 2:4] = 0, np.nan
         out[:, 4], out[:, 5] = sums.low, sums.high
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -136,7 +136,7 @@ class Looker:
             )
             out[:, first + self.rows :] = columns.reshape(len(out), -1)
         out[:, _PATTERN:first] = 0
-        gaps = total < values[0].size
+        gaps = total < cells
         if gaps.any():
             out[gaps, _PATTERN:first] = _patterns(sums.row_counts[gaps], sums.everywhere[gaps])
 
