@@ -470,11 +470,12 @@ class Config(_Section):
         reach = (self.window.history - 1) * parse_step(self.window.step)
         gap = parse_step(self.splits.gap) if self.splits.gap is not None else 0
         names = ("training", "validation", "test")
-        spans = [getattr(self.splits, name) for name in names]
-        periods = _in_some_calendar(
-            lambda calendar: [Period.parse(start, stop, calendar) for start, stop in spans]
+        spans = [(name, *getattr(self.splits, name)) for name in names]
+        named = _in_some_calendar(
+            lambda calendar: [
+                (name, Period.parse(first, last, calendar)) for name, first, last in spans
+            ]
         )
-        named = list(zip(names, periods, strict=True))
         named.sort(key=lambda item: item[1].start)
         for (first, a), (second, b) in pairwise(named):
             if b.start - reach - gap <= a.stop:

@@ -64,8 +64,8 @@ def check(config: Config) -> str:
     ]
     present = np.ones(len(times), bool)
     for name in ("training", "validation", "test"):
-        first, last = getattr(config.splits, name)
-        period = Period.parse(first, last, calendar)
+        start, stop = getattr(config.splits, name)
+        period = Period.parse(start, stop, calendar)
         found = find_windows(times, present, spec, period)
         gaps = f" ({found.absent} more lack a frame)" if found.absent else ""
         lines.append(f"{name:12} {len(found)} windows{gaps}, {period}")

@@ -198,8 +198,8 @@ def windows_of(config: Config, store: FieldStore | SourceFields, split: str) -> 
     from weatherdiff.data.loader import WindowDataset
 
     spec = window_spec(config)
-    first, last = getattr(config.splits, split)
-    period = Period.parse(first, last, store.calendar)
+    start, stop = getattr(config.splits, split)
+    period = Period.parse(start, stop, store.calendar)
     windows = find_windows(store.times, store.valid, spec, period)
     if windows.absent or windows.invalid:
         logger.warning(

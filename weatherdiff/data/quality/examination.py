@@ -232,8 +232,9 @@ def _by_rules(
 
 
 def _missing(channel: int, missing: Array, tally: Callable[..., _Tally]) -> None:
-    """Find frames that have fewer data than the fullest one: the sea may never have any."""
-    absent = missing.min()
+    """Find frames that have fewer data than most have: the sea may never have any."""
+    shares, counts = np.unique(missing[missing < 1], return_counts=True)
+    absent = shares[counts.argmax()] if len(shares) else 0.0
     rows = np.flatnonzero(missing > absent + 1e-6)
     if len(rows):
         share = (missing[rows] - absent) / (1 - absent)

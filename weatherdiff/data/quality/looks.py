@@ -72,12 +72,12 @@ class Looker:
     @property
     def rows(self) -> int:
         """Means along latitude circles, from south to north."""
-        return min(len(self.heights), ROWS)
+        return _bins(len(self.heights), ROWS)
 
     @property
     def meridians(self) -> int:
         """Means along the meridians, of each half."""
-        return min(self.columns, COLUMNS)
+        return _bins(self.columns, COLUMNS)
 
     @property
     def labels(self) -> list[str]:
@@ -116,9 +116,9 @@ class Looker:
 
     def _fill(self, out: Array, values: Array, sums: _Sums, known: Range) -> None:
         """Turn sums over the frames of one channel into their looks."""
-        first = _PATTERN + 5
+        first, cells = _PATTERN + 5, values.shape[1] * values.shape[2]
         total = sums.row_counts.sum(axis=1)
-        out[:, 0] = 1 - total / values[0].size
+        out[:, 0] = 1 - total / cells
         out[:, 2:4] = 0, np.nan
         out[:, 4], out[:, 5] = sums.low, sums.high
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -136,7 +136,7 @@ class Looker:
             )
             out[:, first + self.rows :] = columns.reshape(len(out), -1)
         out[:, _PATTERN:first] = 0
-        gaps = total < values[0].size
+        gaps = total < cells
         if gaps.any():
             out[gaps, _PATTERN:first] = _patterns(sums.row_counts[gaps], sums.everywhere[gaps])
 
@@ -234,6 +234,11 @@ def _patterns(rows: Array, columns: Array) -> Array:
     mixed = np.stack(names, axis=1).astype(np.uint64)
     mixed ^= mixed >> np.uint64(29)
     return np.asarray(1 + mixed % np.uint64(2**24 - 3))
+
+
+def _bins(length: int, most: int) -> int:
+    """Give how many bins are made of so many numbers, so that they are alike from both ends."""
+    return length if length <= most else most - length % 2
 
 
 def _binned(sums: Array, count: int) -> Array:
