@@ -258,6 +258,8 @@ def _measure(name: str, source: Path, target: Path) -> None:
         "xarray": _xarray,
         "tensorstore": _tensorstore,
     }[name](source, target)
+    import dask.distributed  # noqa: F401  (dask does on its first computation)
+
     next(steps)
     start, cpu = time.perf_counter(), time.process_time()
     next(steps, None)
