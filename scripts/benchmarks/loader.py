@@ -152,9 +152,8 @@ def pool_order(shape: tuple[int, ...]) -> PoolOrder:
     return PoolOrder.sized(indices, BATCH, 0, frame_bytes=size, pool_bytes=2**31)
 
 
-def memory_map(folder: Path, starts: Int) -> Iterator[Float]:
+def memory_map(source: Float, starts: Int) -> Iterator[Float]:
     """Copy windows from a memory map to batches whose memory is used again."""
-    source = np.load(folder.with_suffix(".npy"), mmap_mode="r")
     ring = np.empty((4, BATCH, FRAMES, *source.shape[1:]), np.float32)
     for number, batch in enumerate(starts.reshape(-1, BATCH)):
         out = ring[number % len(ring)]
@@ -180,10 +179,12 @@ def warm(folder: Path, *, quick: bool) -> dict[str, Any]:
     }
     streams = {name: stream(array, order) for name, (array, order, _) in ours.items()}
     rng = np.random.default_rng(1)
+    # one map for all turns: its pages are known to the process after the first
+    mapped = np.load(folder.with_suffix(".npy"), mmap_mode="r")
 
     def run(name: str) -> tuple[int, Iterator[Float]]:
         if name == "memmap":
-            return several, memory_map(folder, rng.integers(count, size=several * BATCH))
+            return several, memory_map(mapped, rng.integers(count, size=several * BATCH))
         if name in ours:
             steps = ours[name][2]
             # another part of the epoch each time; whole epochs of a pool, its first fill included
@@ -273,7 +274,7 @@ def cold(folder: Path, *, windows: int) -> dict[str, float]:
 
     steps = len(starts) // BATCH
     runs = {
-        "memmap": lambda: memory_map(folder, starts),
+        "memmap": lambda: memory_map(np.load(folder.with_suffix(".npy"), mmap_mode="r"), starts),
         "ours": lambda: stream(folder / "lz4", Given(), threads=8).steps(0, steps),
         "tensorstore": (lambda: tensorstore_gather("lz4", folder, starts, FRAMES))
         if PEERS["tensorstore_lz4"][1]
