@@ -106,8 +106,12 @@ def test_a_worker_that_dies_costs_nothing_but_time(
     assert sorted((r["unit"], r["members"]) for r in reports) == [(0, 2), (1, 2), (2, 1)]
     assert len(list(tmp_path.glob("*.fatal"))) == 1
     assert hashes(here.forecasts / NAME) == whole
-    # A worker that is alive goes on with members in lockstep.
-    monkeypatch.undo()
+
+
+@pytest.mark.deep
+def test_members_in_lockstep_are_drawn_by_a_cluster(
+    client: Client, site: Callable, hashes: Callable
+) -> None:
     ours, theirs = without_members(site()), without_members(site())
     assert make(ours, client) == make(theirs)
     assert hashes(ours.forecasts / NAME) == hashes(theirs.forecasts / NAME)

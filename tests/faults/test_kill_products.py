@@ -63,7 +63,7 @@ def uninterrupted(
     return kept["content"], kept["count"]
 
 
-@pytest.mark.parametrize("seed", points(3, 30))
+@pytest.mark.parametrize("seed", points(2, 20))
 def test_a_run_without_members_killed_at_any_point_goes_on(
     runs: Callable, site: Callable, hashes: Callable, uninterrupted: tuple, seed: int
 ) -> None:

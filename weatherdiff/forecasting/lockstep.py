@@ -99,6 +99,7 @@ def advance(work: Work, rollout: Rollout) -> Iterator[int]:
         _require_lead_times(work, unit, block)
         require_finite(block, work.valid, work.path.stem)
         _put(work, unit, block, rollout.past)
+        del block  # else it is held while the next one is drawn
         yield unit
 
 

@@ -50,7 +50,8 @@ class Rollout(Iterator[xr.Dataset]):
 
     Memory is that of one block of frames of all members, in physical units, and of what they have
     behind them, before and after it: about ``8 * members * channels * cells * (history + frames)``
-    bytes, beside what a group of members takes to be drawn.
+    bytes, beside what a group of members takes to be drawn, and the block before, unless whoever
+    asks for the next one has let it go.
 
     Parameters
     ----------
