@@ -14,7 +14,7 @@ from weatherdiff.config import load_config
 from weatherdiff.data.placement import Region, Regridding
 from weatherdiff.data.sources import Reading, open_sources
 from weatherdiff.errors import ConfigError, InputError
-from weatherdiff.workflow.fields import open_source, prepare
+from weatherdiff.workflow.fields import prepare
 
 CONFIG = Path(__file__).parents[2] / "configs" / "mixed_sources.yaml"
 TIMES = np.datetime64("2020-01-01", "ns") + np.arange(70) * np.timedelta64(12, "h")
@@ -155,16 +155,26 @@ def test_mixed_sources_are_prepared_by_one_configuration_value_by_value(config, 
     }
 
 
-def test_times_that_differ_between_sources_are_refused_cut_or_marked_as_asked(config):
-    exact = config.model_copy(update={"data": config.data.model_copy(update={"join": "exact"})})
+def test_times_that_differ_between_sources_are_refused_cut_or_marked_as_asked(folder):
+    readings = [
+        Reading(str(folder / "surface.nc"), variables=["t2m"]),
+        Reading(
+            str(folder / "pressure.zarr"),
+            rename={"pressure": "mean_sea_level_pressure"},
+            units={"pressure": "Pa"},
+        ),
+    ]
     with pytest.raises(InputError, match=r"they differ in time.*2m_temperature: 67 times.*join"):
-        open_source(exact)
-    inner = config.model_copy(update={"data": config.data.model_copy(update={"join": "inner"})})
-    ds = open_source(inner)
-    assert ds.sizes["time"] == 67
-    assert not ds["temperature"].isnull().any()
-    assert "temperature: 3 of 70 times are left out" in ds.attrs["weatherdiff_history"]
-    xr.testing.assert_equal(ds, open_source(config).isel(time=np.delete(np.arange(70), LACKING)))
+        open_sources(readings)
+    inner, outer = (open_sources(readings, join=join) for join in ("inner", "outer"))
+    assert (inner.sizes["time"], outer.sizes["time"]) == (67, 70)
+    there = np.delete(np.arange(70), LACKING)
+    xr.testing.assert_equal(inner, outer.isel(time=there))
+    assert outer["2m_temperature"].isel(time=LACKING).isnull().all()
+    assert not outer["mean_sea_level_pressure"].isnull().any()
+    told = "mean_sea_level_pressure: 3 of 70 times are left out, which other sources lack"
+    assert told in inner.attrs["weatherdiff_history"]
+    assert set(outer.encoding["weatherdiff_sources"]["files"]) == {r.paths for r in readings}
 
 
 def test_sources_on_different_grids_are_joined_on_a_new_one(folder):
