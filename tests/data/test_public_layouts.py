@@ -1,6 +1,8 @@
 """Small imitations of the layouts of public collections."""
 
+import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ import xarray as xr
 import zarr
 
 from weatherdiff import open_fields
+from weatherdiff.config import load_config
+from weatherdiff.data.placement import PLACED
 from weatherdiff.errors import DimensionError, InputError, UnitsError
 
 TIMES = np.datetime64("2020-01-01", "ns") + np.arange(8) * np.timedelta64(6, "h")
@@ -18,6 +22,10 @@ NAMES = ["2t", "lsm", "q_500", "t_500", "t_850", "z_500", "z_850", "cos_latitude
 def anemoi(path, *, members=1, names=NAMES, shape=(4, 6), **attributes):
     """As anemoi-datasets writes it: Zarr 2, one array."""
     values = 280 + np.random.default_rng(3).normal(size=(8, len(names), members, 24))
+    for number, name in enumerate(names):
+        short = name.partition("_")[0]
+        values[:, number] *= {"lsm": 1 / 300, "q": 1e-5, "z": 100.0}.get(short, 1.0)
+    values[:, 1, :, :5] = 0  # the sea; and the value that fills what is absent
     values = values.astype(np.float32)
     values[3] = np.nan
     group = zarr.open_group(path, mode="w", zarr_format=2)
@@ -130,3 +138,41 @@ def test_the_layout_of_arco_era5_is_read_as_far_as_it_is_valid(tmp_path, caplog)
     np.testing.assert_array_equal(result["time"], times[24:72])
     np.testing.assert_array_equal(result["2m_temperature"], values[24:72, ::-1])
     assert "48 of 96 times are taken" in caplog.text
+
+
+def test_the_configuration_for_arco_era5_selects_and_regrids_its_layout(tmp_path):
+    from weatherdiff.workflow.fields import open_source
+
+    latitude, longitude = np.linspace(90, -90, 73), np.arange(144) * 2.5
+    field = np.broadcast_to(np.float32(280), (4, 73, 144))
+    units = {
+        "2m_temperature": "K",
+        "mean_sea_level_pressure": "Pa",
+        "10m_u_component_of_wind": "m s**-1",
+        "10m_v_component_of_wind": "m s**-1",
+    }
+    factors = dict(zip(units, (1, 350, 0.01, -0.01), strict=True))
+    ds = xr.Dataset(
+        {
+            name: (("time", "latitude", "longitude"), field * np.float32(factor), {"units": unit})
+            for (name, unit), factor in zip(units.items(), factors.values(), strict=True)
+        },
+        {
+            "time": TIMES[:4],
+            "latitude": latitude.astype(np.float32),
+            "longitude": longitude.astype(np.float32),
+        },
+        {"valid_time_start": "2020-01-01", "valid_time_stop": "2020-12-31"},
+    )
+    path = tmp_path / "full.zarr-v3"
+    ds.chunk(time=1).to_zarr(path, zarr_format=2, consolidated=True)
+    config = load_config(
+        Path(__file__).parents[2] / "configs" / "arco_era5_europe.yaml", [f"data.source={path}"]
+    )
+    assert "anon" not in config.model_dump_json()
+    result = open_source(config)
+    assert dict(result.sizes) == {"time": 4, "latitude": 26, "longitude": 47}
+    assert (result["latitude"][0], result["longitude"][0]) == (33.75, -24)
+    assert json.loads(result.attrs[PLACED])["method"] == "conservative"
+    for name, factor in factors.items():
+        assert (result[name] == np.float32(280) * np.float32(factor)).all()

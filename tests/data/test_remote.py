@@ -8,9 +8,10 @@ import xarray as xr
 
 from weatherdiff import open_fields
 from weatherdiff.data import prepare as module
-from weatherdiff.data import remote
+from weatherdiff.data import remote_files
 from weatherdiff.data.prepare import prepare
-from weatherdiff.data.remote import Patience, RemoteFiles
+from weatherdiff.data.remote import Patience
+from weatherdiff.data.remote_files import RemoteFiles
 from weatherdiff.data.store import FieldStore
 from weatherdiff.errors import ConfigError, InputError, MissingInputError, StorageError
 
@@ -168,7 +169,7 @@ def test_a_url_that_holds_credentials_is_refused_without_repeating_them():
 def test_a_copy_that_was_broken_off_is_gone_on_with(
     stored, unreliable, place, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(remote, "PIECE", 4096)
+    monkeypatch.setattr(remote_files, "PIECE", 4096)
     url, files = f"{place[0]}/a.nc", RemoteFiles(place[1], tmp_path)
     unreliable.where, unreliable.faults = "a.nc", [None, None, None, *[503] * 4]
     with pytest.raises(StorageError):

@@ -14,11 +14,11 @@ from weatherdiff.config import load_config
 from weatherdiff.data.placement import Region, Regridding
 from weatherdiff.data.sources import Reading, open_sources
 from weatherdiff.errors import ConfigError, InputError
-from weatherdiff.workflow.fields import open_source, prepare
+from weatherdiff.workflow.fields import prepare
 
 CONFIG = Path(__file__).parents[2] / "configs" / "mixed_sources.yaml"
-TIMES = np.datetime64("2020-01-01", "ns") + np.arange(140) * np.timedelta64(6, "h")
-LACKING = [17, 18, 90]
+TIMES = np.datetime64("2020-01-01", "ns") + np.arange(70) * np.timedelta64(12, "h")
+LACKING = [8, 9, 45]
 DIMS = ("time", "latitude", "longitude")
 
 
@@ -72,10 +72,10 @@ def folder(tmp_path_factory):
     shape = (len(TIMES), 6, 8)
     levels = xr.Dataset(
         {
-            "t": field(250, "K", len(TIMES), 3, 6, 8),
-            "z": field(5e4, "m**2 s**-2", len(TIMES), 3, 6, 8),
+            "t": field(250, "K", len(TIMES), 2, 6, 8),
+            "z": field(5e4, "m**2 s**-2", len(TIMES), 2, 6, 8),
         },
-        {**coords, "level": [850, 700, 500]},
+        {**coords, "level": [850, 500]},
     ).sortby("longitude")
     write_grib(folder / "levels_2020-01.grib", levels.sel(time="2020-01"))
     write_grib(folder / "levels_2020-02.grib", levels.sel(time="2020-02"))
@@ -147,7 +147,7 @@ def test_mixed_sources_are_prepared_by_one_configuration_value_by_value(config, 
     lost = np.flatnonzero(~store.valid).tolist()
     assert lost == sorted([*LACKING, 5])
     history = store.metadata["source"]["weatherdiff_history"]
-    assert "2m_temperature: 3 of 140 times are missing, which other sources have" in history
+    assert "2m_temperature: 3 of 70 times are missing, which other sources have" in history
     assert "a region was selected: from 6 latitudes -75 to 75" in history
     assert json.loads(store.metadata["source"]["weatherdiff_placed"])["region"] == {
         "latitude": [-60, 60],
@@ -155,16 +155,26 @@ def test_mixed_sources_are_prepared_by_one_configuration_value_by_value(config, 
     }
 
 
-def test_times_that_differ_between_sources_are_refused_cut_or_marked_as_asked(config):
-    exact = config.model_copy(update={"data": config.data.model_copy(update={"join": "exact"})})
-    with pytest.raises(InputError, match=r"they differ in time.*2m_temperature: 137 times.*join"):
-        open_source(exact)
-    inner = config.model_copy(update={"data": config.data.model_copy(update={"join": "inner"})})
-    ds = open_source(inner)
-    assert ds.sizes["time"] == 137
-    assert not ds["temperature"].isnull().any()
-    assert "temperature: 3 of 140 times are left out" in ds.attrs["weatherdiff_history"]
-    xr.testing.assert_equal(ds, open_source(config).isel(time=np.delete(np.arange(140), LACKING)))
+def test_times_that_differ_between_sources_are_refused_cut_or_marked_as_asked(folder):
+    readings = [
+        Reading(str(folder / "surface.nc"), variables=["t2m"]),
+        Reading(
+            str(folder / "pressure.zarr"),
+            rename={"pressure": "mean_sea_level_pressure"},
+            units={"pressure": "Pa"},
+        ),
+    ]
+    with pytest.raises(InputError, match=r"they differ in time.*2m_temperature: 67 times.*join"):
+        open_sources(readings)
+    inner, outer = (open_sources(readings, join=join) for join in ("inner", "outer"))
+    assert (inner.sizes["time"], outer.sizes["time"]) == (67, 70)
+    there = np.delete(np.arange(70), LACKING)
+    xr.testing.assert_equal(inner, outer.isel(time=there))
+    assert outer["2m_temperature"].isel(time=LACKING).isnull().all()
+    assert not outer["mean_sea_level_pressure"].isnull().any()
+    told = "mean_sea_level_pressure: 3 of 70 times are left out, which other sources lack"
+    assert told in inner.attrs["weatherdiff_history"]
+    assert set(outer.encoding["weatherdiff_sources"]["files"]) == {r.paths for r in readings}
 
 
 def test_sources_on_different_grids_are_joined_on_a_new_one(folder):
@@ -218,7 +228,7 @@ def test_grib_is_indexed_once_and_then_read_message_by_message(folder, monkeypat
     assert len(scans) == 1
     messages.clear()
     ds["temperature"].isel(time=3).load()
-    assert len(messages) == 3  # levels
+    assert len(messages) == 2  # levels
     assert not list(folder.glob("*.idx"))
 
 

@@ -26,13 +26,14 @@ import numpy.typing as npt
 import xarray as xr
 from xarray.core import indexing
 
+from weatherdiff.data.grib import open_grib
 from weatherdiff.data.hdf5 import require_harmless
 from weatherdiff.data.netcdf3 import required_bytes
 from weatherdiff.data.public_layouts import is_anemoi, settled_layout
 from weatherdiff.data.references import ReferenceStore, read_references
-from weatherdiff.data.remote import RemoteFiles, require_no_secret
+from weatherdiff.data.remote import require_no_secret
+from weatherdiff.data.remote_files import RemoteFiles
 from weatherdiff.data.samples import sample_path
-from weatherdiff.data.trust import require_fits
 from weatherdiff.data.zarr_guard import GuardedStore, guarded_store
 from weatherdiff.errors import ConfigError, InputError, MissingInputError, StorageError
 
@@ -257,7 +258,7 @@ def _open_kind(
         store = ReferenceStore(read_references(local, path), path, options)
         return _open_zarr(GuardedStore(store, name=path))
     if kind == "cfgrib":
-        return _open_grib(local)
+        return open_grib(local)
     return [_open(local, engine=engine or "netcdf4")]
 
 
@@ -367,29 +368,3 @@ def _open_zarr(store: GuardedStore) -> list[xr.Dataset]:
             ds = _open(store, engine="zarr", mask_and_scale=False)
     store.require_possible()
     return settled_layout(ds)
-
-
-def _open_grib(path: str) -> list[xr.Dataset]:
-    try:
-        import cfgrib
-        import eccodes
-    except ImportError as error:
-        raise ConfigError(
-            f"{path} is GRIB, which needs `pip install 'weatherdiff[grib]'`."
-        ) from error
-    try:
-        with open(path, "rb") as file:  # constant fields of any size have no bytes of their own
-            while message := eccodes.codes_grib_new_from_file(file, headers_only=True):
-                points = eccodes.codes_get(message, "numberOfDataPoints")
-                eccodes.codes_release(message)
-                require_fits(path, "a field", 8 * points)
-        # Without an index file cfgrib reads through all messages once more for each variable. Not
-        # beside the user's data; and it is a pickle: one that we have written ourselves.
-        with tempfile.TemporaryDirectory(prefix="weatherdiff-index-") as folder:
-            keys = {"indexpath": f"{folder}/{{short_hash}}.idx", "errors": "raise"}
-            found = cfgrib.open_datasets(path, backend_kwargs=keys)
-    except (eccodes.CodesInternalError, EOFError) as error:
-        raise InputError(
-            f"{path} is truncated or damaged GRIB: {error}; fetch it again."
-        ) from error
-    return list(found)

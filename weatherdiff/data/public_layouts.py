@@ -2,7 +2,8 @@
 
 *anemoi-datasets* keeps all variables in one array ``data`` (time, variable, ensemble, cell), with
 names in the attributes and units nowhere: those of ECMWF's parameters are fixed, and are added.
-Only regular grids of latitudes and longitudes are read.
+Only regular grids of latitudes and longitudes are read. Its chunks hold all variables of a time,
+and each variable that is read decodes them again: choose few.
 
 *ARCO-ERA5* has a time axis from 1900 on that is longer than its data; its attributes tell which
 part of it is valid, and the rest would read as fill values.

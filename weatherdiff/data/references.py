@@ -130,7 +130,8 @@ def _parquet(folder: Path, name: str) -> dict[str, Reference]:
                 file = folder / variable / f"refs.{number}.parq"
                 if not file.exists():
                     continue
-                table = ParquetFile(str(file)).to_pandas()
+                with file.open("rb") as opened:  # of a name it leaves the file open
+                    table = ParquetFile(opened).to_pandas()
                 for row, (url, offset, length, raw) in enumerate(
                     zip(table["path"], table["offset"], table["size"], table["raw"], strict=True)
                 ):

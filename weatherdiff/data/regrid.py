@@ -66,8 +66,9 @@ def lattice(resolution: float) -> Grid:
             f"regrid: a resolution of {resolution:g} degrees does not divide 180; give one that "
             "does (2.5, 1.5, 0.7031250), or latitude and longitude themselves."
         )
+    rows, columns = np.arange(count, dtype=np.float64), np.arange(2 * count, dtype=np.float64)
     step = 180 / count
-    return Grid(-90 + step * (np.arange(count) + 0.5), step * np.arange(2 * count))
+    return Grid(-90 + step * (rows + 0.5), step * columns)
 
 
 def covered(
@@ -126,8 +127,8 @@ def regridded(ds: xr.Dataset, target: Grid, method: Method) -> xr.Dataset:
     dims = ["latitude", "longitude"]
     whole = ds.chunk({d: -1 for d in dims if len(ds.chunksizes.get(d, ())) > 1})
     moved: dict[Any, Any] = {}
-    for name, field in whole.data_vars.items():
-        moved[name] = xr.apply_ufunc(
+    for variable, field in whole.data_vars.items():
+        moved[variable] = xr.apply_ufunc(
             _blocks,
             field,
             input_core_dims=[dims],
@@ -139,7 +140,7 @@ def regridded(ds: xr.Dataset, target: Grid, method: Method) -> xr.Dataset:
             output_dtypes=[np.float32],
             keep_attrs=True,
         )
-    kept = {name: ds[name] for name in ds.coords if name not in dims}
+    kept = {key: ds[key] for key in ds.coords if key not in dims}
     axes = {d: (d, getattr(target, d), ds[d].attrs) for d in dims}
     return xr.Dataset(moved, attrs=ds.attrs).assign_coords(kept).assign_coords(axes)
 
@@ -170,8 +171,8 @@ def _axes(
 ) -> tuple[tuple[csr_array, npt.NDArray[np.bool_]], tuple[csr_array, npt.NDArray[np.bool_]]]:
     """For rows and columns: weights (target, source), and where they are of data alone."""
     if method == "conservative":
-        sines = [np.sin(np.deg2rad(grid.latitude_edges)) for grid in (source, target)]
-        return _overlap(*sines), _overlap(source.longitude_edges, target.longitude_edges, 360)
+        ours, theirs = (np.sin(np.deg2rad(grid.latitude_edges)) for grid in (source, target))
+        return _overlap(ours, theirs), _overlap(source.longitude_edges, target.longitude_edges, 360)
     columns = source.longitude, source.longitude_edges
     return (
         _between(source.latitude, source.latitude_edges, target.latitude),

@@ -11,14 +11,11 @@ from the options of the file system; neither they nor a signed URL are ever writ
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from random import SystemRandom
 from typing import Any, TypeVar
 
@@ -27,14 +24,21 @@ from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import FsspecStore, WrapperStore
 
-from weatherdiff.errors import ConfigError, MissingInputError, StorageError, WeatherdiffError
+from weatherdiff.errors import ConfigError, StorageError, WeatherdiffError
 
-__all__ = ["Patience", "RemoteFiles", "RetryingStore", "remote_store", "require_no_secret"]
+__all__ = [
+    "Patience",
+    "RetryingStore",
+    "file_system",
+    "refused",
+    "remote_store",
+    "require_length",
+    "require_no_secret",
+]
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-PIECE = 16 * 2**20  # bytes of a file in one request
 _LONGEST = 30.0  # seconds of a pause
 _PASSING = {408, 425, 429}  # answers that may be others later, beside those from 500 on
 _CLIENTS = ("aiohttp", "aiobotocore", "botocore", "gcsfs", "google", "http", "requests", "urllib3")
@@ -143,7 +147,7 @@ class Patience:
                 "(AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, ...), or, for what is public, "
                 'storage_options {"anon": true} (for gs {"token": "anon"}).'
             ) from error
-        if _refused(error):
+        if refused(error):
             raise StorageError(
                 f"{what} could not be read: the server refuses it ({said}); check the credentials "
                 "and the name."
@@ -170,7 +174,8 @@ def _status(error: BaseException | None) -> int | None:
     return None
 
 
-def _refused(error: BaseException | None) -> bool:
+def refused(error: BaseException | None) -> bool:
+    """Tell whether a server has refused to give what it was asked for."""
     return isinstance(error, PermissionError) or _status(error) in (401, 403)
 
 
@@ -283,7 +288,7 @@ class RetryingStore(WrapperStore[FsspecStore]):
         async def once() -> Buffer | None:
             found = await self._store.get(key, prototype or default_buffer_prototype(), byte_range)
             if isinstance(byte_range, RangeByteRequest) and found is not None:
-                _require_length(len(found), byte_range.end - byte_range.start)
+                require_length(len(found), byte_range.end - byte_range.start)
             return found
 
         return await self._read(key, once)
@@ -312,123 +317,7 @@ class RetryingStore(WrapperStore[FsspecStore]):
             yield name
 
 
-def _require_length(found: int, expected: int) -> None:
+def require_length(found: int, expected: int) -> None:
+    """Refuse an answer that is not as long as it should be: such a one is asked for again."""
     if found != expected:
         raise EOFError(f"{found} of {expected} bytes came")
-
-
-class RemoteFiles:
-    """Single files far away: found, looked at, and copied here, where libraries can read them.
-
-    Parameters
-    ----------
-    storage_options : mapping, optional
-        Of the file system; ``patience`` is ours.
-    folder : path
-        Where copies go. What is there already, of the same size and version, is not copied again,
-        and a copy that was broken off is gone on with.
-    """
-
-    def __init__(
-        self, storage_options: Mapping[str, Any] | None, folder: str | os.PathLike[str]
-    ) -> None:
-        self.patience, self.options = Patience.taken_from(storage_options)
-        self.folder = Path(folder)
-
-    def glob(self, pattern: str) -> list[str]:
-        """Give the URLs that match."""
-        fs, inner = file_system(pattern, self.options, asynchronous=False)
-
-        def once() -> list[str]:
-            fs.invalidate_cache()
-            return [str(fs.unstrip_protocol(path)) for path in fs.glob(inner)]
-
-        return sorted(self.patience.read(pattern, once))
-
-    def exists(self, url: str) -> bool:
-        """Tell whether there is a file."""
-        return self.version(url) is not None
-
-    def version(self, url: str) -> tuple[int | None, str] | None:
-        """Give size and version of a file, as the server tells them; None if it tells nothing.
-
-        Without the right to list a bucket, what is absent is refused there.
-        """
-        try:
-            return self._version(url)
-        except FileNotFoundError:
-            return None
-        except StorageError as error:
-            if _refused(error.__cause__):
-                return None
-            raise
-
-    def _version(self, url: str) -> tuple[int | None, str] | None:
-        fs, path = file_system(url, self.options, asynchronous=False)
-
-        def once() -> dict[str, Any]:
-            fs.invalidate_cache()
-            return dict(fs.info(path, **self._limit(fs)))
-
-        info = self.patience.read(url, once)
-        if info.get("type") == "directory":
-            return None
-        known = (info.get(k) for k in ("ETag", "etag", "md5Hash", "LastModified", "mtime"))
-        return info.get("size"), next((str(value) for value in known if value), "")
-
-    def copy(self, url: str) -> Path:
-        """Copy a file here, piece by piece.
-
-        Raises
-        ------
-        MissingInputError
-            There is none.
-        StorageError
-            Reading failed after all attempts; what has come stays for the next time.
-        """
-        try:
-            version = self._version(url)
-        except FileNotFoundError:
-            version = None
-        if version is None:
-            raise MissingInputError(f"{url}: there is no file or Zarr store here.")
-        size, label = version
-        token = hashlib.sha256(f"{url}\n{size}\n{label}".encode()).hexdigest()[:16]
-        local = self.folder / f"{token}-{url.rstrip('/').rpartition('/')[2][-100:] or 'file'}"
-        if local.exists():
-            return local
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = local.with_name(local.name + ".part")
-        fs, path = file_system(url, self.options, asynchronous=False)
-        if size is None:
-            part.write_bytes(self._bytes(fs, path, url, None, None))
-        else:
-            self._append(part, size, lambda a, b: self._bytes(fs, path, url, a, b, size))
-        part.replace(local)
-        _LOG.info("%s was copied to %s", url, local)
-        return local
-
-    @staticmethod
-    def _append(part: Path, size: int, read: Callable[[int, int], bytes]) -> None:
-        with part.open("ab") as file:
-            if file.tell() > size:
-                file.truncate(0)
-            while (start := file.tell()) < size:
-                content = read(start, min(start + PIECE, size))
-                if len(content) == size:  # all of it, perhaps of a server that knows of no parts
-                    file.truncate(0)
-                file.write(content)
-
-    def _bytes(
-        self, fs: Any, path: str, url: str, start: int | None, stop: int | None, size: int = -1
-    ) -> bytes:
-        def once() -> bytes:
-            content = bytes(fs.cat_file(path, start=start, end=stop, **self._limit(fs)))
-            if start is not None and stop is not None and len(content) != size:
-                _require_length(len(content), stop - start)
-            return content
-
-        return self.patience.read(url, once)
-
-    def _limit(self, fs: Any) -> dict[str, float]:
-        return {"timeout": self.patience.timeout} if fs.async_impl else {}

@@ -22,7 +22,7 @@ import xarray as xr
 
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.formats import SUFFIXES, translated
-from weatherdiff.data.remote import RemoteFiles
+from weatherdiff.data.remote_files import RemoteFiles
 from weatherdiff.layout import LAYOUT
 
 __all__ = ["SOURCES", "Source", "files_of", "fingerprint"]

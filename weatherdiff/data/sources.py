@@ -50,7 +50,7 @@ class Reading:
     def name(self) -> str:
         """For messages."""
         paths = [self.paths] if isinstance(self.paths, str | os.PathLike) else list(self.paths)
-        return ", ".join(map(os.fspath, paths[:3])) + (", ..." if paths[3:] else "")
+        return ", ".join(os.fspath(path) for path in paths[:3]) + (", ..." if paths[3:] else "")
 
     def open(
         self, variables: Sequence[str] | None = None, levels: Sequence[float] | None = None

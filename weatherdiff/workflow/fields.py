@@ -50,15 +50,17 @@ def open_source(config: Config) -> xr.Dataset:
     from weatherdiff.data.sources import Reading, open_sources
 
     data = config.data
-    common = {"rename": data.rename, "units": data.units, "engine": data.engine}
     entries = [data.source] if isinstance(data.source, str) else data.source
     plain = [entry for entry in entries if isinstance(entry, str)]
-    readings = [Reading(plain, storage_options=data.storage_options, **common)] if plain else []
+    readings = []
+    if plain:
+        options = data.storage_options
+        readings.append(Reading(plain, None, data.rename, data.units, data.engine, options))
     for entry in entries:
         if not isinstance(entry, str):
-            own = {name: getattr(entry, name) for name in ("variables", *common)}
             options = entry.storage_options or data.storage_options
-            readings.append(Reading(entry.path, storage_options=options, **own))
+            own = entry.rename, entry.units, entry.engine
+            readings.append(Reading(entry.path, entry.variables, *own, options))
     return open_sources(
         readings,
         variables=data.variables,
