@@ -18,6 +18,10 @@ from weatherdiff.errors import ConfigError, InputError, MissingInputError, Stora
 QUICK = {"attempts": 4, "timeout": 20, "wait": 0.001}
 SETTINGS = {"training_period": ("2020-03-01", "2020-03-10"), "step": "6h", "frames": 2}
 
+BOTH_WHEN_DEEP = pytest.mark.parametrize(
+    "place", ["s3", pytest.param("http", marks=pytest.mark.deep)], indirect=True
+)
+
 
 @pytest.fixture(scope="module")
 def stored(served, grown, tmp_path_factory):
@@ -76,6 +80,7 @@ def test_what_never_answers_is_given_up_with_what_where_and_how_often(
     assert len(failed) <= 4 * 6  # chunks that are read at once: no client tries by itself
 
 
+@BOTH_WHEN_DEEP
 def test_prepare_goes_on_where_the_network_failed(
     stored, unreliable, place, tmp_path, monkeypatch, content
 ):
@@ -104,6 +109,7 @@ def test_prepare_goes_on_where_the_network_failed(
     assert plan["times"] == 60
 
 
+@BOTH_WHEN_DEEP
 def test_a_source_that_has_changed_meanwhile_is_another_one(stored, bucket, place):
     bucket.copy("weather/a.zarr", "weather/b.zarr", recursive=True, ACL="public-read")
     before = open_fields(f"{place[0]}/b.zarr", storage_options=place[1])
@@ -187,6 +193,7 @@ def test_a_copy_that_was_broken_off_is_gone_on_with(
     assert files.copy(url) == copied
 
 
+@BOTH_WHEN_DEEP
 def test_a_damaged_chunk_is_not_taken_for_a_failure_that_passes(stored, bucket, place):
     bucket.copy("weather/a.zarr", "weather/c.zarr", recursive=True, ACL="public-read")
     bucket.pipe_file("weather/c.zarr/2m_temperature/1.0.0", b"\x02\x01", ACL="public-read")
@@ -195,6 +202,9 @@ def test_a_damaged_chunk_is_not_taken_for_a_failure_that_passes(stored, bucket, 
         ds.load()
 
 
+@pytest.mark.parametrize(
+    "place", ["http", pytest.param("s3", marks=pytest.mark.deep)], indirect=True
+)
 def test_a_lazy_remote_dataset_can_be_sent_to_another_process(stored, place):
     ds = open_fields(f"{place[0]}/a.zarr", storage_options=place[1])
     xr.testing.assert_equal(pickle.loads(pickle.dumps(ds)).load(), stored)  # noqa: S301
