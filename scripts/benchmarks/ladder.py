@@ -62,7 +62,7 @@ from weatherdiff.evaluation.scores import ensemble_variance, squared_error_of_me
 from weatherdiff.flow import RUNGS, Objective, Schedule, keyed_generator
 from weatherdiff.flow import coupling as flow_coupling
 from weatherdiff.flow import variational as flow_variational
-from weatherdiff.flow.parameterization import combine, separate
+from weatherdiff.flow.parameterization import _joined, combine, separate
 from weatherdiff.flow.sampler import karras_grid
 from weatherdiff.flow.times import lattice, stratified
 from weatherdiff.models import Condition, VideoDenoiser
@@ -520,17 +520,18 @@ def code_of_rungs() -> dict[str, int]:
         flow.LinearPath.scales, flow.flow_matching_loss, flow.logit_normal_tau, stratified,
         flow.Euler, flow.integrate,
     ]  # fmt: skip
-    chain = [flow.VariancePreserving, combine, separate, flow.DDIM, flow.integrate]
+    prediction = [combine, _joined, separate]
+    chain = [flow.VariancePreserving, *prediction, flow.DDIM, flow.integrate]
     bound = [getattr(flow_variational, n) for n in ("_prior", "_step", "_reconstruction")]
     return {
         "variational": lines_of_code(*chain, flow.variational_loss, *bound, lattice),
         "noise_prediction": lines_of_code(*chain, flow.denoising_loss, stratified),
         "v_prediction": lines_of_code(
-            flow.CosinePath, combine, separate, flow.DPMSolver, flow.integrate,
+            flow.CosinePath, *prediction, flow.DPMSolver, flow.integrate,
             flow.denoising_loss, stratified,
         ),
         "edm": lines_of_code(
-            flow.VarianceExploding, combine, separate, flow.Heun, flow.integrate, karras_grid,
+            flow.VarianceExploding, *prediction, flow.Heun, flow.integrate, karras_grid,
             flow.denoising_loss, flow.Times.sample, stratified,
         ),
         "flow_matching": lines_of_code(*matching),

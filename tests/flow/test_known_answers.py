@@ -419,3 +419,22 @@ def test_a_plain_callable_is_a_velocity_on_the_linear_path(field):
     plain = integrate(field.velocity, noise, steps=3, sampler=DDIM())
     named = integrate(Predictor(field.velocity), noise, steps=3, sampler=Euler())
     torch.testing.assert_close(plain, named)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_time_shared_by_the_batch_is_treated_as_any_other(name):
+    """Its coefficients are kept, as scalars: also when first met where no gradients are."""
+    path, tau = PATHS[name](), torch.tensor([0.37])
+    x, value = white(4, 3).float(), white(4, 3, seed=1).float().requires_grad_()
+    for target in PARAMETERIZATIONS:
+        options = {"path": path, "source": "v", "target": target}
+        with torch.inference_mode():
+            convert(value.detach(), x, tau.expand(4), **options)
+        shared = convert(value, x, tau.expand(4), **options)
+        each = convert(value, x, tau.expand(4).clone(), **options)
+        torch.testing.assert_close(shared, each)
+        torch.testing.assert_close(
+            torch.autograd.grad(shared.sum(), value), torch.autograd.grad(each.sum(), value)
+        )
+    for shared, each in zip(path.scales_at(tau.expand(4), x), path.scales(tau), strict=True):
+        torch.testing.assert_close(shared, each[0])

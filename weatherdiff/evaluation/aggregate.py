@@ -36,7 +36,7 @@ import xarray as xr
 
 from weatherdiff.errors import InputError
 from weatherdiff.evaluation.decomposition import hersbach_decomposition
-from weatherdiff.evaluation.estimators import crps_from_parts, skill
+from weatherdiff.evaluation.estimators import crps_from_parts, score_from_parts, skill
 from weatherdiff.evaluation.fields import field_scores
 from weatherdiff.evaluation.reliability import brier_from_tables
 from weatherdiff.evaluation.totals import Total
@@ -173,11 +173,10 @@ def scores_from(
 
     def crps(suffix: str = "", count: int = members) -> xr.DataArray:
         parts = [mean(f"{part}{suffix}") for part in ("over", "under", "dispersion")]
-        of_one = count == 1 and suffix
-        return crps_from_parts(
-            *parts, members=count, ensemble_size=None if of_one else ensemble_size,
-            estimator="standard" if of_one else estimator,
-        ).assign_attrs(estimator="standard" if of_one else estimator)  # fmt: skip
+        return score_from_parts(
+            parts, members=count, reference=bool(suffix), estimator=estimator,
+            ensemble_size=ensemble_size,
+        )  # fmt: skip
 
     scores = {"crps": crps()}
     for part in ("over", "under", "dispersion"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import xarray as xr
 
 from weatherdiff.evaluation.scores import dispersion_factor
 
-__all__ = ["crps_from_parts", "skill"]
+__all__ = ["crps_from_parts", "score_from_parts", "skill"]
 
 
 def crps_from_parts(
@@ -62,6 +64,37 @@ def crps_from_parts(
     """
     factor = dispersion_factor(estimator, members, size=ensemble_size)
     return over + under - factor * dispersion
+
+
+def score_from_parts(
+    parts: Sequence[xr.DataArray],
+    *,
+    members: int,
+    reference: bool,
+    estimator: str,
+    ensemble_size: int | None,
+) -> xr.DataArray:
+    """CRPS of the forecast, or of a reference, which is taken as it stands if it is one member.
+
+    A reference forecast such as persistence has no other estimator; of the forecast itself one
+    member is an error.
+
+    Parameters
+    ----------
+    parts : over, under and dispersion
+    members : int
+    reference : bool
+        Whether the parts are a reference's.
+    estimator, ensemble_size
+        As for :func:`crps_from_parts`, which raises the errors.
+    """
+    if reference and members == 1:
+        estimator, ensemble_size = "standard", None
+    over, under, dispersion = parts
+    return crps_from_parts(
+        over, under, dispersion,
+        members=members, estimator=estimator, ensemble_size=ensemble_size,
+    ).assign_attrs(estimator=estimator)  # fmt: skip
 
 
 def skill(score: xr.DataArray, reference: xr.DataArray, long_name: str) -> xr.DataArray:

@@ -34,13 +34,7 @@ from weatherdiff.flow.path import (
     VarianceExploding,
     VariancePreserving,
 )
-from weatherdiff.flow.sampler import (
-    Adaptive,
-    Euler,
-    Heun,
-    Midpoint,
-    integrate,
-)
+from weatherdiff.flow.sampler import Adaptive, Euler, Heun, Midpoint, integrate
 from weatherdiff.flow.spectrum import SpectralNoise, isotropic
 from weatherdiff.flow.times import Times, logit_normal_tau
 from weatherdiff.flow.variational import VARIANCES, variational_bound, variational_loss

@@ -59,14 +59,13 @@ class DDIM:
         """Replace the scales, keep the ends."""
         model = predictor(velocity)
         predicted = model.predict(x, tau)
-        noise = predicted.noise
         now, then = model.path.scales_at(tau, x), model.path.scales_at(tau_next, x)
-        if self.noise is not None and self.eta and float(tau_next[0]) < 1:
-            kept = now.alpha * then.sigma / (then.alpha * now.sigma)
-            share = self.eta**2 * (1 - kept.square())
-            wider = (now.sigma / then.sigma) ** predicted.fraction_unless(self.variance)
-            noise = torch.sqrt(1 - share) * noise + torch.sqrt(share) * wider * self.noise(x)
-        return then.alpha * predicted.data + then.sigma * noise
+        if self.noise is None or not self.eta or float(tau_next[0]) >= 1:
+            return then.alpha * predicted.data + then.sigma * predicted.noise
+        share = self.eta**2 * (1 - (now.alpha * then.sigma / (then.alpha * now.sigma)).square())
+        wider = (now.sigma / then.sigma) ** predicted.fraction_unless(self.variance)
+        mean = then.alpha * predicted.data + then.sigma * torch.sqrt(1 - share) * predicted.noise
+        return mean + then.sigma * torch.sqrt(share) * wider * self.noise(x)
 
 
 @dataclass

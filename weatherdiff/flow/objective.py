@@ -56,9 +56,9 @@ class Schedule:
     @property
     def evaluations(self) -> int:
         """Calls of the network for a sample, where that is known beforehand."""
-        return {"heun": 2 * self.steps - 1, "churn": 2 * self.steps - 1}.get(
-            self.sampler, (1 + (self.sampler == "midpoint")) * self.steps
-        )
+        twice = 2 * self.steps
+        calls = {"midpoint": twice, "heun": twice - 1, "churn": twice - 1}
+        return calls.get(self.sampler, self.steps)
 
 
 @dataclass(frozen=True)
@@ -241,9 +241,8 @@ class Objective:
         """
         schedule = self.schedule if schedule is None else schedule
         self.require(schedule)
-        sampler: Sampler
         if schedule.sampler in SAMPLERS:
-            sampler = SAMPLERS[schedule.sampler]()
+            sampler: Sampler = SAMPLERS[schedule.sampler]()
         elif fresh is None:
             raise ValueError(f"the sampler {schedule.sampler!r} needs a source of noise")
         else:

@@ -36,7 +36,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from weatherdiff.flow.path import GaussianPath, LinearPath, Scales, expand_as
+from weatherdiff.flow.path import GaussianPath, LinearPath, Scales, coefficients
 
 __all__ = ["PARAMETERIZATIONS", "Prediction", "Predictor", "Velocity", "convert", "predictor"]
 
@@ -83,16 +83,15 @@ def combine(
     ends: Prediction, tau: Float[Tensor, " batch"], *, path: GaussianPath, target: str
 ) -> Tensor:
     """Give a prediction from both ends of the path."""
-    data, noise, _ = ends
-    a, b = (expand_as(_finite(c), data) for c in PARAMETERIZATIONS[target](path.scales(tau)))
-    return a * data + b * noise
+    a, b = _joined(path, tau, ends.data, target)
+    return a * ends.data + b * ends.noise
 
 
 def separate(
     value: Tensor, x: Tensor, tau: Float[Tensor, " batch"], *, path: GaussianPath, source: str
 ) -> Prediction:
     """Give both ends of the path from a prediction; see the module for what the ends of time do."""
-    bx, bp, ax, ap = (expand_as(c, x) for c in _solved(source, path.scales(tau)))
+    bx, bp, ax, ap = _solved(path, tau, x, source)
     # A prediction of one end is that end.
     return Prediction(
         value if source == "data" else bx * x + bp * value,
@@ -100,8 +99,16 @@ def separate(
     )
 
 
-def _solved(source: str, scales: Scales) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+@coefficients
+def _joined(path: GaussianPath, tau: Tensor, target: str) -> tuple[Tensor, ...]:
+    """Coefficients of data and noise in a prediction."""
+    return tuple(_finite(c) for c in PARAMETERIZATIONS[target](path.scales(tau)))
+
+
+@coefficients
+def _solved(path: GaussianPath, tau: Tensor, source: str) -> tuple[Tensor, ...]:
     """Coefficients of state and prediction in the data, and of both in the noise."""
+    scales = path.scales(tau)
     alpha, sigma, *_ = scales
     unit = -sigma if source == "score" else torch.ones_like(sigma)  # of noise, in a score
     a, b = PARAMETERIZATIONS["noise" if source == "score" else source](scales)
@@ -153,10 +160,9 @@ def convert(
     """
     if source == target:
         return value
-    scales = path.scales(tau)
-    bx, bp, ax, ap = _solved(source, scales)
-    a, b = (_finite(c) for c in PARAMETERIZATIONS[target](scales))
-    return expand_as(a * bx + b * ax, x) * x + expand_as(a * bp + b * ap, x) * value
+    bx, bp, ax, ap = _solved(path, tau, x, source)
+    a, b = _joined(path, tau, x, target)
+    return (a * bx + b * ax) * x + (a * bp + b * ap) * value
 
 
 @dataclass(frozen=True)

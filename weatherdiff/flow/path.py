@@ -11,8 +11,9 @@ time from data to noise have :math:`t = 1 - \tau`.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, wraps
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -29,9 +30,13 @@ __all__ = [
     "Scales",
     "VarianceExploding",
     "VariancePreserving",
+    "coefficients",
     "expand_as",
     "steps_from_data",
 ]
+
+
+Coefficients = Callable[..., tuple[Tensor, ...]]
 
 
 class PathSample(NamedTuple):
@@ -55,6 +60,28 @@ def expand_as(tau: Float[Tensor, " batch"], x: Float[Tensor, "batch ..."]) -> Te
     return tau.reshape(-1, *[1] * (x.ndim - 1))
 
 
+def coefficients(function: Coefficients) -> Coefficients:
+    """Turn a function of (path, tau, names) into one of (path, tau, x, names) that fits ``x``.
+
+    A sampler visits the same few times again and again, each with its whole batch (``expand`` of
+    one value): what belongs to such a time is worked out once and kept, as scalars. It would
+    otherwise cost some percent of a small network's own time.
+    """
+
+    @lru_cache(maxsize=4096)
+    def kept(path: "GaussianPath", time: float, dtype: torch.dtype, *names: str) -> list[Tensor]:
+        with torch.inference_mode(False):  # whoever needs them next may want gradients of x
+            return [c[0] for c in function(path, torch.tensor([time], dtype=dtype), *names)]
+
+    @wraps(function)
+    def fitting(path: "GaussianPath", tau: Tensor, x: Tensor, *names: str) -> tuple[Tensor, ...]:
+        if tau.stride() == (0,) and not tau.requires_grad:
+            return tuple(kept(path, float(tau[0]), tau.dtype, *names))
+        return tuple(expand_as(c, x) for c in function(path, tau, *names))
+
+    return fitting
+
+
 def steps_from_data(tau: Tensor, steps: int) -> Tensor:
     """Count the steps of a chain of equidistant times from the data to a time, rounding up."""
     # The chain's own times are not whole in floating point, and rounding up must not move them.
@@ -74,7 +101,7 @@ class GaussianPath(ABC):
 
     def scales_at(self, tau: Float[Tensor, " batch"], x: Float[Tensor, "batch ..."]) -> Scales:
         """Give the scales in a shape that broadcasts against ``x``."""
-        return Scales(*(expand_as(s, x) for s in self.scales(tau)))
+        return Scales(*_scales(self, tau, x))
 
     def sample(
         self,
@@ -132,6 +159,9 @@ class GaussianPath(ABC):
             below = self.log_snr(middle) < log_snr
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return (low + high) / 2
+
+
+_scales = coefficients(lambda path, tau: path.scales(tau))
 
 
 @dataclass(frozen=True)
@@ -257,8 +287,8 @@ class VarianceExploding(GaussianPath):
 
     def network_input(self, x: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         """Scale to unit variance (:math:`c_{in}`), spread the levels (:math:`c_{noise}`)."""
-        sigma = self.scales(tau).sigma
-        return x * expand_as(torch.rsqrt(1 + sigma.square()), x), 1 - (1 - tau) ** (1 / 7)
+        sigma = self.scales_at(tau, x).sigma
+        return x * torch.rsqrt(1 + sigma.square()), 1 - (1 - tau) ** (1 / 7)
 
     def tau_at(self, log_snr: Tensor) -> Tensor:
         """Invert the log SNR in closed form."""

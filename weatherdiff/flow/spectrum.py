@@ -121,10 +121,8 @@ class SpectralNoise:
 
     @cached_property
     def _colour(self) -> Colour:
-        latitude, longitude = (
-            torch.tensor(a, dtype=torch.float64) for a in (self.latitude, self.longitude)
-        )
-        return isotropic(latitude, longitude, partial(power_law, wavenumber=self.wavenumber))
+        axes = [torch.tensor(a, dtype=torch.float64) for a in (self.latitude, self.longitude)]
+        return isotropic(axes[0], axes[1], partial(power_law, wavenumber=self.wavenumber))
 
 
 def _normalised(power: Tensor) -> Tensor:
@@ -155,9 +153,8 @@ def _global(latitude: Tensor, longitude: Tensor, power: Tensor) -> Colour:
 
 
 def _regional(latitude: Tensor, longitude: Tensor, power: Tensor) -> Colour:
-    lat, lon = (
-        torch.deg2rad(a.flatten()) for a in torch.meshgrid(latitude, longitude, indexing="ij")
-    )
+    cells = torch.meshgrid(latitude, longitude, indexing="ij")
+    lat, lon = (torch.deg2rad(a.flatten()) for a in cells)
     point = torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=1)
     degree = torch.arange(len(power), dtype=torch.float64)
     series = ((2 * degree + 1) / (4 * math.pi) * power).numpy()

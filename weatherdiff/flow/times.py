@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from weatherdiff.flow.path import GaussianPath
 
-__all__ = ["TIMES", "Times", "lattice", "logit_normal_tau", "stratified"]
+__all__ = ["TIMES", "Times", "lattice", "logit_normal_tau", "normal_density", "stratified"]
 
 TINY = 1e-9  # quantiles keep so far from 0 and 1
 TIP = 1e-7  # and times, in single precision
@@ -106,10 +106,10 @@ class Times:
     def density(self, tau: Tensor, path: GaussianPath) -> Tensor:
         """Give the probability density at times in the open unit interval."""
         if self.name == "logit_normal":
-            return _bell(torch.logit(tau), self.mean, self.std) / (tau * (1 - tau))
+            return normal_density(torch.logit(tau), self.mean, self.std) / (tau * (1 - tau))
         if self.name == "log_normal":
             log_ratio = -path.log_snr(tau) / 2
-            return _bell(log_ratio, self.mean, self.std) * path.log_snr_dot(tau) / 2
+            return normal_density(log_ratio, self.mean, self.std) * path.log_snr_dot(tau) / 2
         return torch.ones_like(tau)
 
 
@@ -117,5 +117,6 @@ def _normal(quantile: Tensor) -> Tensor:
     return torch.special.ndtri(quantile.double().clamp(TINY, 1 - TINY)).float()
 
 
-def _bell(x: Tensor, mean: float, std: float) -> Tensor:
+def normal_density(x: Tensor, mean: float, std: float) -> Tensor:
+    """Probability density of a normal distribution."""
     return torch.exp(-(((x - mean) / std) ** 2) / 2) / (std * math.sqrt(2 * math.pi))

@@ -10,7 +10,6 @@ Whatever the network predicts, and at whatever times it is trained, its mean squ
 objectives of the same :math:`w` have the same minimum and differ in the variance of their gradient.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from weatherdiff.flow.parameterization import PARAMETERIZATIONS
 from weatherdiff.flow.path import GaussianPath
-from weatherdiff.flow.times import Times
+from weatherdiff.flow.times import Times, normal_density
 
 __all__ = ["WEIGHTINGS", "implied_weight", "importance"]
 
@@ -28,11 +27,7 @@ WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "flow_matching": lambda log_snr: torch.exp(-log_snr / 2),
     "noise_cosine": lambda log_snr: 1 / torch.cosh(log_snr / 2),
     "min_snr": lambda log_snr: (5 * torch.exp(-log_snr)).clamp(max=1) / torch.cosh(log_snr / 2),
-    "edm": lambda log_snr: (
-        torch.exp(-((log_snr - 2.4).square()) / (2 * 2.4**2))
-        / (2.4 * math.sqrt(2 * math.pi))
-        * (1 + torch.exp(-log_snr))
-    ),
+    "edm": lambda log_snr: normal_density(log_snr, 2.4, 2.4) * (1 + torch.exp(-log_snr)),
 }
 """Weights of the noise error as functions of the log SNR: Kingma & Gao (2023), table 1 and (for
 ``sigmoid``) section 5; ``min_snr`` is Hang et al. (2023), arXiv:2303.09556, with gamma = 5 on the

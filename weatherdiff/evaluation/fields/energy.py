@@ -11,7 +11,7 @@ import xarray as xr
 
 from weatherdiff.errors import InputError
 from weatherdiff.evaluation.distances import Distances, add_distances, energy_parts
-from weatherdiff.evaluation.estimators import crps_from_parts, skill
+from weatherdiff.evaluation.estimators import score_from_parts, skill
 from weatherdiff.evaluation.fields.statistic import FORECAST, Array, FieldSums, Sums
 
 if TYPE_CHECKING:
@@ -153,12 +153,12 @@ def _of_one(
     attrs = total.statistics.attrs
 
     def score(suffix: str, members: int) -> xr.DataArray:
-        of_one = members == 1 and suffix
-        return crps_from_parts(
-            total(f"sum_{name}_distance{suffix}") / weight, xr.zeros_like(weight),
-            total(f"sum_{name}_dispersion{suffix}") / weight, members=members,
-            estimator="standard" if of_one else estimator,
-            ensemble_size=None if of_one else ensemble_size,
+        distance, dispersion = (
+            total(f"sum_{name}_{part}{suffix}") / weight for part in ("distance", "dispersion")
+        )
+        return score_from_parts(
+            (distance, xr.zeros_like(weight), dispersion), members=members,
+            reference=bool(suffix), estimator=estimator, ensemble_size=ensemble_size,
         )  # fmt: skip
 
     scores = {name: score("", int(attrs["members"]))}

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.errors import InputError
-from weatherdiff.evaluation.estimators import crps_from_parts, skill
+from weatherdiff.evaluation.estimators import score_from_parts, skill
 from weatherdiff.evaluation.fields.statistic import FORECAST, Array, FieldSums, Sums
 from weatherdiff.evaluation.kernels import CLIPPED, Wanted, ensemble_sums
 from weatherdiff.evaluation.scales import coarsen
@@ -104,14 +104,10 @@ def scale_scores(
     attrs = total.statistics.attrs
 
     def score(suffix: str, members: int) -> xr.DataArray:
-        of_one = bool(members == 1 and suffix)
-        parts = [total(f"sum_scale_{part}{suffix}") / weight for part in _PARTS]
-        return crps_from_parts(
-            *parts,
-            members=members,
-            estimator="standard" if of_one else estimator,
-            ensemble_size=None if of_one else ensemble_size,
-        )
+        return score_from_parts(
+            [total(f"sum_scale_{part}{suffix}") / weight for part in _PARTS], members=members,
+            reference=bool(suffix), estimator=estimator, ensemble_size=ensemble_size,
+        )  # fmt: skip
 
     scores = {"crps_by_scale": score("", int(attrs["members"]))}
     for name in attrs["references"]:
