@@ -7,6 +7,7 @@ as if only a part of them fitted into memory. The orders are those of
 * ``exact``: a full permutation;
 * ``pool_half``, ``pool_eighth``: 16 blocks in a pool, so that it holds a half, an eighth of the
   epoch;
+* ``pool_eighth_fine``: the same share, of 48 blocks;
 * ``one_block``: pools of one block, an eighth of the epoch, mixed within itself alone: the worst.
 
 ``inflation`` is the variance of the batches' mean state relative to that of a full permutation, the
@@ -95,6 +96,7 @@ def orders(windows: int, seed: int) -> dict[str, Order]:
         "exact": ExactOrder(windows, BATCH, seed),
         "pool_half": PoolOrder(windows, BATCH, seed, block=windows // 32, blocks=16),
         "pool_eighth": PoolOrder(windows, BATCH, seed, block=windows // 128, blocks=16),
+        "pool_eighth_fine": PoolOrder(windows, BATCH, seed, block=windows // 384, blocks=48),
         "one_block": PoolOrder(windows, BATCH, seed, block=windows // 8, blocks=1),
     }
 

@@ -1,4 +1,22 @@
-"""Frames of some blocks in memory, from which windows are drawn."""
+"""Frames of some blocks in memory, from which windows are drawn.
+
+What this costs beside a full permutation was measured with ``scripts/benchmarks/shuffling.py`` (the
+sample, 822 hourly windows, batches of 16, 300 steps of a small network, three seeds; validation
+loss relative to the exact order, lowest to highest):
+
+=========================================  ===================  ====================
+pool                                       variance of batches  validation loss
+=========================================  ===================  ====================
+half of the epoch, 16 blocks of 25         1.8                  -1.4 to +1.1%
+an eighth of the epoch, 16 blocks of 6     1.7                  +4.1 to +6.6%
+an eighth of the epoch, 48 blocks of 2     1.1                  +0.2 to +2.9%
+an eighth of the epoch, one block of 102   10.9                 +3.9 to +8.6%
+=========================================  ===================  ====================
+
+Two windows of a batch correlate with 0.05, 0.05, 0.01 and 0.66. So it is not the batch alone that
+counts, but how many steps in a row draw from the same few situations: a pool should hold a good
+part of the epoch, or many blocks. Where memory or the disk allow, take the exact order.
+"""
 
 from __future__ import annotations
 
