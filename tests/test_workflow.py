@@ -179,7 +179,8 @@ def test_era5_weatherbench2_config_runs_on_an_imitation_of_its_store(tmp_path: P
     }
     base = simulated["u_component_of_wind"] / simulated["u_component_of_wind"].std()
     for name, (units, mean) in flow.items():
-        layers = [(mean * (1 + 0.05 * k) + (mean or 5) * 0.02 * base) for k in range(3)]
+        downward = -0.05 if name == "geopotential" else 0.05
+        layers = [(mean * (1 + downward * k) + (mean or 5) * 0.02 * base) for k in range(3)]
         ds[name] = xr.concat(layers, "level").transpose("time", "level", ...).astype("float32")
         ds[name].attrs = {"units": units}
     surface = {"2m_temperature": ("K", 280), "mean_sea_level_pressure": ("Pa", 101_000)}
@@ -274,6 +275,7 @@ def test_scheduled_runs_publish_what_is_due_once(
 
 def test_every_configuration_is_run_by_a_test() -> None:
     tested = {"batch", "demo", "daily_pressure", "era5_weatherbench2", "ladder"}
+    tested |= {"arco_era5_europe", "mixed_sources"}  # in tests/data, which make what they read
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == tested
 
 

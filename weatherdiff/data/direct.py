@@ -49,14 +49,14 @@ ENCODED = {"scale_factor", "add_offset", "missing_value", "_Unsigned"}
 class _Contained(StoredArray):
     """An array of unknown origin, none of whose files may be a link to somewhere else."""
 
-    def file(self, number: int) -> Path:
-        file = super().file(number)
-        for path in (file, *file.parents):
+    def file_name(self, number: int) -> str:
+        name = super().file_name(number)
+        for path in (Path(name), *Path(name).parents):
             if path == self.path.parent:
-                return file
+                break
             if os.path.islink(path):
                 raise InputError(f"{path} is a link; the data of a store must lie inside it.")
-        return file
+        return name
 
 
 @dataclass(frozen=True)

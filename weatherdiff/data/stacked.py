@@ -9,10 +9,15 @@ from weatherdiff.errors import InputError
 
 __all__ = ["names_dimension", "split_channels"]
 
+#: What these count is no variables, whatever their labels are.
+DIMENSIONS = ("init_time", "lead_time", "valid_time", "time", "number", "latitude", "longitude")
+
 
 def names_dimension(ds: xr.Dataset, variable: str) -> str | None:
     """Dimension of a variable whose coordinate holds names; None if there is none."""
     for dim in map(str, ds[variable].dims):
+        if dim in DIMENSIONS:
+            continue
         if dim in ds.coords and ds[dim].dtype.kind in "UOT":
             values = ds[dim].to_numpy().tolist()
             if all(isinstance(value, str) for value in values):
