@@ -134,7 +134,7 @@ class Looker:
             columns = _binned(sums.columns, self.meridians) / _binned(
                 sums.column_counts, self.meridians
             )
-            out[:, first + self.rows :] = columns.reshape(len(out), -1)
+            out[:, first + self.rows :] = columns.reshape(len(out), 2 * self.meridians)
         out[:, _PATTERN:first] = 0
         gaps = total < cells
         if gaps.any():
