@@ -7,6 +7,7 @@ import torch
 import xarray as xr
 
 from weatherdiff import open_fields
+from weatherdiff.cli import main
 from weatherdiff.data.loader import WindowDataset
 from weatherdiff.data.prepare import prepare
 from weatherdiff.data.windows import Period, WindowSpec, find_windows
@@ -100,3 +101,35 @@ def test_another_calendar_or_date_is_refused(made, calendar):
         forecaster.forecast(ds, init_time="2000-02-31", lead_time="6h", members=1)
     with pytest.raises(MissingInputError, match="1999-12-30T00:00Z"):
         forecaster.forecast(ds, init_time="1999-12-30", lead_time="6h", members=1)
+
+
+@pytest.mark.deep
+def test_the_commands_prepare_train_and_forecast_in_a_calendar(calendar, tmp_path, capsys):
+    record(calendar).to_netcdf(tmp_path / "analyses.nc")
+    file = tmp_path / "run.yaml"
+    last = {"noleap": "2000-03-06", "360_day": "2000-03-04"}[calendar]
+    file.write_text(f"""
+output: {tmp_path}/run
+data: {{source: {tmp_path}/analyses.nc}}
+window: {{step: 6h, history: 2, frames: 3}}
+splits:
+  training: ["2000-02-01", "2000-02-18"]
+  validation: ["2000-02-20", "2000-02-23"]
+  test: ["2000-02-25", "{last}"]
+forcings: [time_of_day, time_of_year]
+model: {{size: tiny}}
+training: {{steps: 4, batch_size: 2, validate_every: 2, calibrate: false, validation_windows: 2}}
+forecast: {{lead_time: 18h, members: 2, steps: 1, init_times: test, every: 12}}
+threads: 1
+""")
+    for verb in ("check", "prepare", "train", "forecast"):
+        assert main([verb, str(file)]) == 0, capsys.readouterr()
+    ds = open_forecasts(tmp_path / "run" / "forecasts")
+    first = cftime.datetime(2000, 2, 25, 0, calendar=calendar)
+    assert ds["init_time"].values[0] == first
+    assert ds["init_time"].dt.calendar == calendar
+    assert (np.diff(ds["init_time"].values) == np.timedelta64(72, "h")).all()
+    assert main(["verify", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(file)]) == 65  # in the standard calendar alone
+    assert calendar in capsys.readouterr().err

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
@@ -136,7 +134,7 @@ class Looker:
             columns = _binned(sums.columns, self.meridians) / _binned(
                 sums.column_counts, self.meridians
             )
-            out[:, first + self.rows :] = columns.reshape(len(out), math.prod(columns.shape[1:]))
+            out[:, first + self.rows :] = columns.reshape(len(out), 2 * self.meridians)
         out[:, _PATTERN:first] = 0
         gaps = total < cells
         if gaps.any():
