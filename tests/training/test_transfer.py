@@ -18,6 +18,7 @@ from weatherdiff.data.loader import WindowDataset
 from weatherdiff.data.mixture import MixtureDataset
 from weatherdiff.errors import ConfigError, InputError
 from weatherdiff.training import WindowDataModule
+from weatherdiff.workflow.fields import init_times_of
 
 Make = Callable[..., Config]
 
@@ -84,6 +85,9 @@ def test_unprepared_training_gives_the_model_of_the_prepared_store(
     for name, values in base.network.state_dict().items():
         assert torch.equal(model.network.state_dict()[name], values)
     np.testing.assert_array_equal(model.normalizer.climatology, base.normalizer.climatology)
+    times = init_times_of(config, None)
+    assert times == init_times_of(make("base"), None)
+    assert len(times) > 3
     with pytest.raises(ConfigError, match=r"data\.prepare is false"):
         workflow.prepare(config)
 
