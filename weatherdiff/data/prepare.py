@@ -191,8 +191,7 @@ def prepare(
                 folder, channels=channels, grid=grid, times=times, shard=plan.shard, leads=leads,
                 profile=profile,
             )  # fmt: skip
-        source = Source(ds, channels)
-        job = Job(source, folder, times, 0, plan.shard, leads, plan.digest, profile)
+        job = Job(Source(ds, channels), folder, times, 0, plan.shard, leads, plan.digest, profile)
         run_tasks(
             job, "write_fields", job.indices, scheduler=scheduler, done=counted(job, progress)
         )
