@@ -140,7 +140,11 @@ class Job:
             chunks, errors = map(list, zip(*pool.map(self._encode, block), strict=True))
         table = np.full((self.shard, self.frame[0], len(STATISTICS)), np.nan)
         table[old : stop - start] = frame_moments(block)
-        seen: Array = np.any(~np.isnan(block), axis=0)
+        whole = table[old : stop - start, :, 0] == block[0, 0].size
+        # mostly there is a frame without gaps, which tells without another look at all values
+        seen: Array = np.ones(self.frame, bool)
+        if not whole.any(axis=0).all():
+            seen = np.any(~np.isnan(block), axis=0)
         del block
         if old:  # their bytes are copied: see shards.py
             chunks = self._old_chunks(index, old) + chunks
