@@ -234,14 +234,9 @@ def _workers(pid: int) -> list[int]:
     return sorted(found)
 
 
-@pytest.mark.parametrize("scheduler", ["threads", "nonsense"])
-def test_a_scheduler_that_cannot_be_is_refused(
-    runs: Callable, site: Callable, scheduler: str
-) -> None:
-    here = site()
-    code, text = runs("forecast", here.config, "--scheduler", scheduler)
-    assert (code, here.visible) == (78, [])
-    assert "scheduler" in text
+def test_threads_are_no_cluster(site: Callable) -> None:
+    with pytest.raises(ConfigError, match=r"forecast\.scheduler: threads are PyTorch's here"):
+        load_config(site().config, ["forecast.scheduler=threads"])
 
 
 def test_what_publishes_nothing_is_refused(site: Callable) -> None:
