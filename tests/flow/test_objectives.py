@@ -662,7 +662,8 @@ def test_a_short_training_by_flow_matching_finds_the_moons():
 @pytest.mark.parametrize("name", ["moons", "spirals", "checkerboard"])
 @pytest.mark.parametrize("rung", sorted(RUNGS))
 def test_every_rung_reproduces_density_and_samples(rung, name):
-    objective, network = reproduces(rung, name, 12_000, 10_000, 2)
+    steps = 18_000 if name == "spirals" else 12_000  # they are the thinnest
+    objective, network = reproduces(rung, name, steps, 10_000, 2)
     # The density: it integrates to one, over a square that holds nearly all of it.
     points = torch.linspace(-3, 3, 61)
     square = torch.cartesian_prod(points, points)
