@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from weatherdiff.config.dialect import parse_yaml
-from weatherdiff.config.sections import Config
+from weatherdiff.config.run import Config
 from weatherdiff.errors import ConfigError, MissingInputError
 
 __all__ = ["load_config"]

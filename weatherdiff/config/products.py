@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from weatherdiff.config.section import Section
 
 __all__ = ["Products"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class Exceedance(_Section):
+class Exceedance(Section):
     """Thresholds of a variable whose probability is wanted."""
 
     variable: str
@@ -38,7 +36,7 @@ class Exceedance(_Section):
         return self
 
 
-class Products(_Section):
+class Products(Section):
     """What is published of an ensemble beside its members, or instead of them."""
 
     mean: bool = False

@@ -1,19 +1,32 @@
-"""The sections of a configuration, and what must hold between them."""
+"""The sections of a configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from weatherdiff.config.products import Products
+from weatherdiff.config.section import Section
 from weatherdiff.config.sources import Box, NewGrid, Secret, Sources
 
-__all__ = ["Config", "Evaluation"]
+__all__ = [
+    "Batch",
+    "Data",
+    "Evaluation",
+    "Forecast",
+    "Model",
+    "Objective",
+    "Positive",
+    "Report",
+    "Splits",
+    "Training",
+    "Window",
+    "in_some_calendar",
+]
 
 T = TypeVar("T")
 Positive = Annotated[int, Field(ge=1)]
@@ -23,11 +36,7 @@ Weighting = Literal["plain", "bound", "sigmoid", "flow_matching", "noise_cosine"
 Grid = Literal["uniform", "karras", "shifted"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class Data(_Section):
+class Data(Section):
     """What to read."""
 
     source: Sources
@@ -67,7 +76,7 @@ class Data(_Section):
     or made missing. See :data:`weatherdiff.data.quality.CHECKS`."""
 
 
-class Window(_Section):
+class Window(Section):
     """The shape of a forecast block in time."""
 
     step: str
@@ -78,7 +87,7 @@ class Window(_Section):
     """Frames predicted jointly."""
 
 
-def _in_some_calendar(read: Callable[..., T]) -> T:
+def in_some_calendar(read: Callable[..., T]) -> T:
     """Read dates that the standard calendar may not have, as 30 February: it is the data's."""
     from weatherdiff.errors import ConfigError
 
@@ -91,7 +100,7 @@ def _in_some_calendar(read: Callable[..., T]) -> T:
         raise
 
 
-class Splits(_Section):
+class Splits(Section):
     """Periods, both ends included. Targets lie inside; history may reach back before."""
 
     training: Span
@@ -106,11 +115,11 @@ class Splits(_Section):
     def _is_a_period(cls, span: Span) -> Span:
         from weatherdiff.data.windows import Period
 
-        _in_some_calendar(lambda calendar: Period.parse(*span, calendar))
+        in_some_calendar(lambda calendar: Period.parse(*span, calendar))
         return span
 
 
-class Model(_Section):
+class Model(Section):
     """The denoiser."""
 
     size: Literal["tiny", "small", "base", "large"] = "small"
@@ -118,7 +127,7 @@ class Model(_Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class Objective(_Section):
+class Objective(Section):
     """What the network is trained and sampled for: a rung of the ladder, or any mixture of them.
 
     All keys but the rung's name default to what the rung has; see :mod:`weatherdiff.flow`.
@@ -157,7 +166,7 @@ class Objective(_Section):
     """Probability that a training window loses its history: for ``forecast.guidance``."""
 
 
-class Companion(_Section):
+class Companion(Section):
     """Another prepared store, from which training windows are drawn beside the run's own data."""
 
     store: Path
@@ -178,7 +187,7 @@ class Companion(_Section):
         return span
 
 
-class Training(_Section):
+class Training(Section):
     """Optimisation and validation."""
 
     start_from: Path | None = None
@@ -225,7 +234,7 @@ class Training(_Section):
     seed: int = 0
 
 
-class Forecast(_Section):
+class Forecast(Section):
     """The ensembles to make."""
 
     members: Annotated[int, Field(ge=2)] = 20
@@ -293,11 +302,11 @@ class Forecast(_Section):
         from weatherdiff.data.windows import parse_time
 
         for time in times if isinstance(times, list) else []:
-            _in_some_calendar(lambda calendar, time=time: parse_time(time, calendar))
+            in_some_calendar(lambda calendar, time=time: parse_time(time, calendar))
         return times
 
 
-class EventOf(_Section):
+class EventOf(Section):
     """A threshold whose exceedance is forecast; exactly one of the four is given."""
 
     variable: str
@@ -320,7 +329,7 @@ class EventOf(_Section):
         return self
 
 
-class Evaluation(_Section):
+class Evaluation(Section):
     """What the forecasts are compared with, and which scores are made beside the usual ones."""
 
     baselines: list[
@@ -363,7 +372,7 @@ class Evaluation(_Section):
     """Blocks scored at once; as many as there are processors by default."""
 
 
-class Report(_Section):
+class Report(Section):
     """The HTML page."""
 
     title: str | None = None
@@ -371,7 +380,7 @@ class Report(_Section):
     """Name -> (latitude, longitude) of the plumes; chosen from the grid by default."""
 
 
-class Batch(_Section):
+class Batch(Section):
     """Scheduled runs: ``weatherdiff batch``."""
 
     cycle: list[str] = ["00:00", "06:00", "12:00", "18:00"]
@@ -409,120 +418,3 @@ class Batch(_Section):
                 "removed would be due again"
             )
         return self
-
-
-class Config(_Section):
-    """A whole run."""
-
-    output: Path
-    """Folder for all that the run writes. Relative to the working folder."""
-    data: Data
-    window: Window
-    splits: Splits
-    forcings: list[str] = ["time_of_day", "toa_solar_radiation"]
-    """Known ahead; see :data:`weatherdiff.data.forcings.FORCINGS`."""
-    model: Model = Model()
-    objective: Objective = Objective()
-    training: Training = Training()
-    forecast: Forecast
-    evaluation: Evaluation = Evaluation()
-    report: Report = Report()
-    batch: Batch = Batch()
-    threads: Positive | None = None
-    """CPU threads of the network. One is often fastest for small grids; PyTorch's by default."""
-
-    @field_validator("forcings", mode="after")
-    @classmethod
-    def _are_known(cls, names: list[str]) -> list[str]:
-        from weatherdiff.data.forcings import FORCINGS
-
-        for name in names:
-            if name not in FORCINGS:
-                raise ValueError(f"unknown forcing {name!r}; known are {', '.join(FORCINGS)}")
-        return names
-
-    @model_validator(mode="after")
-    def _only_what_is_prepared_is_controlled(self) -> Config:
-        if not self.data.prepare and self.data.quality != "report":
-            raise ValueError(
-                f"data.quality: {self.data.quality} acts on a field store, and data.prepare is "
-                "false; prepare one, or look at the source with weatherdiff check"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _lead_time_is_in_steps(self) -> Config:
-        from weatherdiff.data.prepare import parse_step
-
-        if parse_step(self.forecast.lead_time) % parse_step(self.window.step):
-            raise ValueError(
-                f"forecast.lead_time {self.forecast.lead_time} is not a multiple of window.step "
-                f"{self.window.step}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _splits_are_apart(self) -> Config:
-        """No frame may be in two splits, neither as target nor as history."""
-        from weatherdiff.data.prepare import parse_step
-        from weatherdiff.data.windows import Period
-
-        reach = (self.window.history - 1) * parse_step(self.window.step)
-        gap = parse_step(self.splits.gap) if self.splits.gap is not None else 0
-        names = ("training", "validation", "test")
-        spans = [(name, *getattr(self.splits, name)) for name in names]
-        named = _in_some_calendar(
-            lambda calendar: [
-                (name, Period.parse(first, last, calendar)) for name, first, last in spans
-            ]
-        )
-        named.sort(key=lambda item: item[1].start)
-        for (first, a), (second, b) in pairwise(named):
-            if b.start - reach - gap <= a.stop:
-                apart = f"{reach / 3600:g} h of history"
-                apart += f" and a gap of {gap / 3600:g} h" if gap else ""
-                raise ValueError(
-                    f"splits: the {second} period ({b}), with {apart} before it, must start after "
-                    f"the {first} period ({a}) has ended"
-                )
-        return self
-
-    @property
-    def store(self) -> Path:
-        """Of the prepared fields."""
-        return self.output / "fields.zarr"
-
-    @property
-    def source_statistics(self) -> Path:
-        """Of a source that is not prepared."""
-        return self.output / "source_statistics.npz"
-
-    @property
-    def model_folder(self) -> Path:
-        """Of the trained model."""
-        return self.output / "model"
-
-    @property
-    def forecasts(self) -> Path:
-        """Of the forecasts."""
-        return self.output / "forecasts"
-
-    @property
-    def scores(self) -> Path:
-        """Of the scores."""
-        return self.output / "scores.zarr"
-
-    @property
-    def thresholds(self) -> Path:
-        """Of events by climatological percentile."""
-        return self.output / "thresholds.zarr"
-
-    @property
-    def report_page(self) -> Path:
-        """Of the report."""
-        return self.output / "report.html"
-
-    @property
-    def summary(self) -> Path:
-        """Of the short table of scores."""
-        return self.output / "summary.json"

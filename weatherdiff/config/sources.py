@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from weatherdiff.config.section import Section
 
 if TYPE_CHECKING:
     from weatherdiff.data.placement import Region, Regridding
@@ -15,11 +17,7 @@ __all__ = ["Box", "NewGrid", "Secret", "Source", "Sources"]
 Secret = Annotated[dict[str, Any], Field(exclude=True, repr=False)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class Source(_Section):
+class Source(Section):
     """One of several sources, with what is particular to it."""
 
     path: str | list[str]
@@ -47,7 +45,7 @@ _One = Annotated[_Path | Annotated[Source, Tag("<mapping>")], Discriminator(_kin
 Sources = Annotated[_Path | Annotated[list[_One], Tag("<list>")], Discriminator(_kind)]
 
 
-class Box(_Section):
+class Box(Section):
     """A region: what lies outside of it is not read."""
 
     latitude: tuple[float, float] = (-90.0, 90.0)
@@ -67,7 +65,7 @@ class Box(_Section):
         return Region(self.latitude, self.longitude)
 
 
-class NewGrid(_Section):
+class NewGrid(Section):
     """A grid that all sources are brought to; see :mod:`weatherdiff.data.regrid`."""
 
     method: Literal["conservative", "linear"] = "conservative"

@@ -21,10 +21,11 @@ from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.create import lengthen
 from weatherdiff.data.engine import Scheduler, run_tasks
+from weatherdiff.data.judging import require_bounds
 from weatherdiff.data.manifest import Manifest
 from weatherdiff.data.moments import Moments
 from weatherdiff.data.plan import analysis_times
-from weatherdiff.data.prepare import counted, require_bounds
+from weatherdiff.data.prepare import counted
 from weatherdiff.data.quality import Finding, Quality, control_quality, looker_of
 from weatherdiff.data.rounding import merge_errors, summarize_errors
 from weatherdiff.data.source import Source, fingerprint

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Required, TypedDict, Unpack, get_args
+from typing import Any, Required, TypedDict, Unpack, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from weatherdiff.data.calendars import STANDARD, Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.create import create_store, finish_store
 from weatherdiff.data.engine import Scheduler, run_tasks
+from weatherdiff.data.judging import Fill, judge
 from weatherdiff.data.manifest import Manifest
 from weatherdiff.data.moments import Moments
 from weatherdiff.data.normalization import fit_normalizer
@@ -31,32 +32,25 @@ from weatherdiff.data.rounding import summarize_errors
 from weatherdiff.data.source import SOURCES, Source
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.tasks import FRAMES, SEEN, Job
-from weatherdiff.data.transforms import BoundedTransform
 from weatherdiff.data.windows import Period, WindowSpec
 from weatherdiff.data.working import empty, working_folder
-from weatherdiff.errors import ConfigError, InputError, StorageError
+from weatherdiff.errors import ConfigError, StorageError
 from weatherdiff.grid import Grid
 
 __all__ = [
     "Settings",
     "counted",
-    "judge",
     "make_plan",
     "parse_step",
     "plain",
     "prepare",
-    "require_bounds",
     "spec_of",
     "standard_static",
 ]
 
 logger = logging.getLogger(__name__)
 
-Fill = Literal["climatology"]
 Progress = Callable[[int, int], None]
-
-NEAR = 3.0  # standard deviations within which a bound matters
-BEND = 1.0  # scale of a transform in standard deviations
 
 
 class Settings(TypedDict, total=False):
@@ -268,48 +262,6 @@ def prepare(
     return FieldStore.open(path)
 
 
-def judge(
-    ds: xr.Dataset,
-    frames: npt.NDArray[np.float64],
-    mask: npt.NDArray[np.bool_],
-    period: Period,
-    fill: Fill | None,
-) -> tuple[npt.NDArray[np.bool_], tuple[BoundedTransform, ...]]:
-    """Find the frames without missing data and the transforms, from moments; report gaps.
-
-    Parameters
-    ----------
-    ds : Dataset
-        Canonical.
-    frames : (time, channel, statistic)
-        Moments of all frames.
-    mask : (channel, latitude, longitude)
-        Where there ever are data.
-    period : Period
-        Of training.
-    fill : {"climatology"}, optional
-        What missing values become; for the report.
-
-    Returns
-    -------
-    whole : (time,)
-    transforms : tuple of BoundedTransform
-        One per channel.
-
-    Raises
-    ------
-    InputError
-        A channel has no data, does not change in the training period, or is out of bounds.
-    """
-    channels, times = Channels.from_dataset(ds), analysis_times(ds)
-    _require_data(channels, mask)
-    gaps = _gaps(frames, mask)
-    _report_gaps(gaps, channels, fill)
-    transforms = _transforms(ds, channels, frames[period.contains(times)])
-    require_bounds(channels, transforms, frames)
-    return np.asarray(~gaps.any(axis=1)), transforms
-
-
 def parse_step(step: str) -> int:
     """Read a time step such as "3h", "30min" or "1D"; seconds.
 
@@ -368,80 +320,6 @@ def _learn(folder: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]
     return np.asarray(group[FRAMES][...]), mask  # type: ignore[index]
 
 
-def _gaps(frames: npt.NDArray[np.float64], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """(time, channel): frames in which cells are missing that have data at other times."""
-    return frames[:, :, 0] < mask.sum(axis=(1, 2))
-
-
-def _require_data(channels: Channels, mask: npt.NDArray[np.bool_]) -> None:
-    if not mask.any(axis=(1, 2)).all():
-        empty = channels.labels[int(np.argmin(mask.any(axis=(1, 2))))]
-        raise InputError(f"{empty} has no data at all; leave it out.")
-
-
-def _transforms(
-    ds: xr.Dataset, channels: Channels, training: npt.NDArray[np.float64]
-) -> tuple[BoundedTransform, ...]:
-    """Give the transforms of the channels, from moments of the training period's frames."""
-    moments = Moments.merge(training)
-    if not moments.count.all():
-        raise InputError("The training period holds no data; is it inside the data's span?")
-    constant = moments.minimum == moments.maximum
-    if constant.any():
-        raise InputError(
-            f"{channels.labels[int(np.argmax(constant))]} is constant in the training period; "
-            "leave it out."
-        )
-    numbers = zip(channels.variables, moments.std, moments.minimum, moments.maximum, strict=True)
-    return tuple(_transform(ds[v], float(s), float(a), float(b)) for v, s, a, b in numbers)
-
-
-def require_bounds(
-    channels: Channels,
-    transforms: Sequence[BoundedTransform],
-    frames: npt.NDArray[np.float64],
-) -> None:
-    """Refuse values out of bounds at any time, and say of which channel they are.
-
-    Parameters
-    ----------
-    channels : Channels
-    transforms : sequence of BoundedTransform
-        One per channel.
-    frames : (time, channel, statistic)
-        Moments.
-
-    Raises
-    ------
-    InputError
-    """
-    whole = Moments.merge(frames)
-    for c, transform in enumerate(transforms):
-        try:
-            transform.forward(np.array([whole.minimum[c], whole.maximum[c]]))
-        except InputError as error:
-            raise InputError(f"{channels.labels[c]}: {error}") from error
-
-
-def _transform(variable: xr.DataArray, std: float, low: float, high: float) -> BoundedTransform:
-    """Bound a variable where its data come near a natural bound.
-
-    The bounds are those of the schema, or the data's own CF ``valid_min`` and ``valid_max``.
-    Sea-level pressure cannot be negative either, but no forecast comes near it: identity.
-    """
-    known = schema.VARIABLES.get(str(variable.name))
-    lower = variable.attrs.get("valid_min", known.lower if known else None)
-    upper = variable.attrs.get("valid_max", known.upper if known else None)
-    if lower is not None and low - float(lower) > NEAR * std:
-        lower = None
-    if upper is not None and float(upper) - high > NEAR * std:
-        upper = None
-    scale = std if lower is not None and upper is not None else BEND * std
-    return BoundedTransform(
-        None if lower is None else float(lower), None if upper is None else float(upper), scale
-    )
-
-
 def standard_static(ds: xr.Dataset) -> tuple[list[str], npt.NDArray[np.float32]]:
     """Standardise the user's static fields over the grid; missing values become the mean."""
     names = [str(n) for n in ds.data_vars if ds[n].dims == ("latitude", "longitude")]
@@ -453,15 +331,6 @@ def standard_static(ds: xr.Dataset) -> tuple[list[str], npt.NDArray[np.float32]]
         fields.append(np.where(np.isnan(standard), 0, standard))
     shape = (len(names), ds.sizes["latitude"], ds.sizes["longitude"])
     return names, np.array(fields, np.float32).reshape(shape)
-
-
-def _report_gaps(gaps: npt.NDArray[np.bool_], channels: Channels, fill: Fill | None) -> None:
-    for label, count in zip(channels.labels, gaps.sum(axis=0), strict=True):
-        if count:
-            fate = f"filled with the {fill}" if fill else "left out of all windows"
-            logger.warning(
-                "%s: %d of %d frames have missing data; %s.", label, count, len(gaps), fate
-            )
 
 
 def plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:

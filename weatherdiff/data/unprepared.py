@@ -32,10 +32,11 @@ import xarray as xr
 from weatherdiff import schema
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.direct import direct_reader
+from weatherdiff.data.judging import judge
 from weatherdiff.data.moments import frame_moments
 from weatherdiff.data.normalization import Normalizer, fit_normalizer
 from weatherdiff.data.plan import Plan, analysis_times
-from weatherdiff.data.prepare import Settings, judge, make_plan, plain, spec_of, standard_static
+from weatherdiff.data.prepare import Settings, make_plan, plain, spec_of, standard_static
 from weatherdiff.data.reader import Reader
 from weatherdiff.data.source import SOURCES, Source
 from weatherdiff.data.windows import Int, Period
