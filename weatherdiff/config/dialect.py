@@ -107,7 +107,7 @@ _AMBIGUOUS: Mapping[str, tuple[str, str]] = {
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's plain scalars instead of 1.1's, and no key twice."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """One node; an alias of another is refused."""
