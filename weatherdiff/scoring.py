@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.config import Evaluation
-from weatherdiff.data.engine import open_cluster
+from weatherdiff.data.storing.engine import open_cluster
 from weatherdiff.errors import InputError, MissingInputError
 from weatherdiff.evaluation import (
     AnalogEnsemble,

@@ -42,10 +42,10 @@ from loader_prepare import growth_of_preparing, preparing, statistics_speed
 from loader_stores import SHARD, forget, make_stores
 
 from weatherdiff.data.loader import WindowDataset
-from weatherdiff.data.order import ExactOrder, Order, PoolOrder
-from weatherdiff.data.reader import BlockReader
+from weatherdiff.data.loading.order import ExactOrder, Order, PoolOrder
+from weatherdiff.data.loading.reader import BlockReader
+from weatherdiff.data.loading.stream import WindowStream
 from weatherdiff.data.store import FieldStore
-from weatherdiff.data.stream import WindowStream
 from weatherdiff.data.windows import Period, WindowSpec, find_windows
 
 Int = npt.NDArray[np.int64]

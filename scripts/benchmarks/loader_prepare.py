@@ -130,7 +130,7 @@ def growth_of_preparing(folder: Path) -> dict[str, float]:
 
 def statistics_speed(shape: tuple[int, ...]) -> dict[str, Any]:
     """MB of fields a second of one processor, where the moments are those of exact arithmetic."""
-    from weatherdiff.data.moments import Moments, frame_moments
+    from weatherdiff.data.storing.moments import Moments, frame_moments
 
     frames = frames_like_grib((SHARD, *shape[1:]))
     frame_moments(frames[:2])
@@ -246,7 +246,7 @@ def _tensorstore(source: Path, target: Path) -> Iterator[None]:
 
 
 def _codecs() -> Any:
-    from weatherdiff.data.profiles import LZ4
+    from weatherdiff.data.storing.profiles import LZ4
 
     return LZ4
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from weatherdiff.data.profiles import PROFILES, Profile
-from weatherdiff.data.shards import CRC_BYTES, chunk_file, pack_shard
+from weatherdiff.data.storing.profiles import PROFILES, Profile
+from weatherdiff.data.storing.shards import CRC_BYTES, chunk_file, pack_shard
 
 __all__ = ["SHARD", "forget", "frames_like_grib", "make_stores"]
 

@@ -2,7 +2,7 @@
 
 On the sample that comes with the package, 35 days of training, six-hourly windows from each hour,
 as if only a part of them fitted into memory. The orders are those of
-:mod:`weatherdiff.data.order`:
+:mod:`weatherdiff.data.loading.order`:
 
 * ``exact``: a full permutation;
 * ``pool_half``, ``pool_eighth``: 16 blocks in a pool, so that it holds a half, an eighth of the
@@ -34,7 +34,7 @@ import torch
 
 from weatherdiff import open_fields, prepare
 from weatherdiff.data.loader import Batch, WindowDataset
-from weatherdiff.data.order import ExactOrder, Order, PoolOrder
+from weatherdiff.data.loading.order import ExactOrder, Order, PoolOrder
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.windows import Period, WindowSpec, find_windows
 from weatherdiff.flow import Objective, keyed_generator

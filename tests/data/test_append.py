@@ -9,10 +9,10 @@ import pytest
 import xarray as xr
 
 from weatherdiff.data import prepare as module
-from weatherdiff.data import shards
 from weatherdiff.data.append import append
 from weatherdiff.data.prepare import prepare
 from weatherdiff.data.store import FieldStore
+from weatherdiff.data.storing import shards
 from weatherdiff.errors import GridMismatchError, InputError, LockedError
 from weatherdiff.staging import locked
 
@@ -145,7 +145,7 @@ def test_at_every_step_readers_see_the_old_or_the_new(grown, path, monkeypatch, 
 
     put = shards.put_file
     for name in ("tasks", "create", "manifest"):
-        monkeypatch.setattr(f"weatherdiff.data.{name}.put_file", look)
+        monkeypatch.setattr(f"weatherdiff.data.storing.{name}.put_file", look)
     append(grown, path)
     assert seen == [43] * (len(seen) - 1) + [60]
     assert len(seen) > 15

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from dask.distributed import Client, LocalCluster
 
-from weatherdiff.data.attempts import FailedTaskError, run_tried
+from weatherdiff.data.storing.attempts import FailedTaskError, run_tried
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from weatherdiff.cli import main
-from weatherdiff.data import benchmark
-from weatherdiff.data.benchmark import loading_table, measure_loading
+from weatherdiff.data.loading import benchmark
+from weatherdiff.data.loading.benchmark import loading_table, measure_loading
 from weatherdiff.data.prepare import prepare
 from weatherdiff.errors import ConfigError, InputError
 

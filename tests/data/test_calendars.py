@@ -13,9 +13,9 @@ from weatherdiff.data.append import append
 from weatherdiff.data.calendars import CALENDARS, STANDARD, Calendar
 from weatherdiff.data.forcings import forcing_fields
 from weatherdiff.data.normalization import Harmonics
-from weatherdiff.data.plan import Plan
 from weatherdiff.data.prepare import prepare
-from weatherdiff.data.statistics import field_statistics
+from weatherdiff.data.storing.plan import Plan
+from weatherdiff.data.storing.statistics import field_statistics
 from weatherdiff.data.windows import Period, WindowSpec, find_windows, parse_time, seconds
 from weatherdiff.errors import ConfigError, InputError
 from weatherdiff.grid import Grid

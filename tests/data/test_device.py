@@ -2,9 +2,9 @@
 
 import torch
 
-from weatherdiff.data.buffers import Buffers
-from weatherdiff.data.device import CONVERTED, Transfer
 from weatherdiff.data.loader import Batch
+from weatherdiff.data.loading.buffers import Buffers
+from weatherdiff.data.loading.device import CONVERTED, Transfer
 
 
 def make_batch():

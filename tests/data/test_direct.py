@@ -7,11 +7,11 @@ import pytest
 import xarray as xr
 
 from weatherdiff.data.channels import Channels
-from weatherdiff.data.direct import direct_reader
+from weatherdiff.data.loading.direct import direct_reader
+from weatherdiff.data.loading.unprepared import SourceReader
 from weatherdiff.data.open import open_fields
-from weatherdiff.data.source import Source
-from weatherdiff.data.stacked import split_channels
-from weatherdiff.data.unprepared import SourceReader
+from weatherdiff.data.sources.source import Source
+from weatherdiff.data.sources.stacked import split_channels
 from weatherdiff.errors import InputError
 
 FRAMES = 12

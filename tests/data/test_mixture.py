@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weatherdiff.data.loader import WindowDataset
-from weatherdiff.data.mixture import MixtureDataset, MixtureOrder, deviations, normalized_by
+from weatherdiff.data.loading.mixture import MixtureDataset, MixtureOrder, deviations, normalized_by
 from weatherdiff.data.prepare import prepare
 from weatherdiff.data.windows import Period, WindowSpec, find_windows
 from weatherdiff.errors import ConfigError, GridMismatchError, InputError

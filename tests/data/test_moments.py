@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weatherdiff.data import prepare as module
-from weatherdiff.data.moments import Moments, change_moments, frame_moments
 from weatherdiff.data.prepare import prepare
-from weatherdiff.data.statistics import field_statistics
+from weatherdiff.data.storing.moments import Moments, change_moments, frame_moments
+from weatherdiff.data.storing.statistics import field_statistics
 from weatherdiff.errors import InputError
 
 

@@ -2,7 +2,7 @@ import netCDF4
 import numpy as np
 import pytest
 
-from weatherdiff.data.netcdf3 import required_bytes
+from weatherdiff.data.sources.netcdf3 import required_bytes
 from weatherdiff.errors import InputError
 
 FORMATS = ("NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA")

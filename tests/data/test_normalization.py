@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from weatherdiff.data.normalization import Harmonics, Normalizer, fit_normalizer
-from weatherdiff.data.transforms import BoundedTransform
+from weatherdiff.data.storing.transforms import BoundedTransform
 from weatherdiff.data.windows import Period, WindowSpec
 from weatherdiff.errors import InputError
 

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from weatherdiff import open_fields
-from weatherdiff.data.formats import open_raw
+from weatherdiff.data.sources.formats import open_raw
 from weatherdiff.errors import (
     ConfigError,
     DimensionError,

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weatherdiff.data.order import ExactOrder, PoolOrder
+from weatherdiff.data.loading.order import ExactOrder, PoolOrder
 from weatherdiff.errors import ConfigError
 from weatherdiff.flow import keyed_generator
 

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from weatherdiff.config import load_config
-from weatherdiff.data import packing
 from weatherdiff.data.append import append
+from weatherdiff.data.loading.reader import BlockReader
 from weatherdiff.data.open import open_fields
-from weatherdiff.data.packing import Packed16Codec, pack, unpack
 from weatherdiff.data.prepare import prepare
-from weatherdiff.data.profiles import PROFILES, Profile
-from weatherdiff.data.reader import BlockReader
-from weatherdiff.data.statistics import field_statistics
 from weatherdiff.data.store import FieldStore
+from weatherdiff.data.storing import packing
+from weatherdiff.data.storing.packing import Packed16Codec, pack, unpack
+from weatherdiff.data.storing.profiles import PROFILES, Profile
+from weatherdiff.data.storing.statistics import field_statistics
 from weatherdiff.errors import ConfigError, StorageError
 from weatherdiff.workflow.fields import store_settings
 

@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 from weatherdiff import open_fields
-from weatherdiff.data.plan import Plan
 from weatherdiff.data.prepare import make_plan
+from weatherdiff.data.storing.plan import Plan
 
 SETTINGS = {"training_period": ("2020-03-01", "2020-03-08"), "step": "6h", "frames": 2}
 

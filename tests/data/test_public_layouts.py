@@ -11,7 +11,7 @@ import zarr
 
 from weatherdiff import open_fields
 from weatherdiff.config import load_config
-from weatherdiff.data.placement import PLACED
+from weatherdiff.data.sources.placement import PLACED
 from weatherdiff.errors import DimensionError, InputError, UnitsError
 
 TIMES = np.datetime64("2020-01-01", "ns") + np.arange(8) * np.timedelta64(6, "h")

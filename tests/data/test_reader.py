@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, BloscShuffle, BytesCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
-from weatherdiff.data.inventory import Inventory
-from weatherdiff.data.reader import BlockReader, FunctionReader
+from weatherdiff.data.loading.reader import BlockReader, FunctionReader
 from weatherdiff.data.store import FieldStore
-from weatherdiff.data.stored_array import UnknownLayoutError
+from weatherdiff.data.storing.inventory import Inventory
+from weatherdiff.data.storing.stored_array import UnknownLayoutError
 from weatherdiff.errors import StorageError
 
 CODECS = {

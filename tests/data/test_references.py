@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from weatherdiff import open_fields
-from weatherdiff.data.references import ReferenceStore, read_references
+from weatherdiff.data.sources.references import ReferenceStore, read_references
 from weatherdiff.errors import ConfigError, InputError, MissingInputError
 
 

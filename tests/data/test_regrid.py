@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weatherdiff import open_fields
-from weatherdiff.data.placement import PLACED, Region, Regridding, placed
-from weatherdiff.data.regrid import lattice, regridded
+from weatherdiff.data.sources.placement import PLACED, Region, Regridding, placed
+from weatherdiff.data.sources.regrid import lattice, regridded
 from weatherdiff.errors import ConfigError, InputError
 from weatherdiff.grid import Grid
 from weatherdiff.layout import LAYOUT, Layout

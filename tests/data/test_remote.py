@@ -8,10 +8,10 @@ import xarray as xr
 
 from weatherdiff import open_fields
 from weatherdiff.data import prepare as module
-from weatherdiff.data import remote_files
 from weatherdiff.data.prepare import prepare
-from weatherdiff.data.remote import Patience
-from weatherdiff.data.remote_files import RemoteFiles
+from weatherdiff.data.sources import remote_files
+from weatherdiff.data.sources.remote import Patience
+from weatherdiff.data.sources.remote_files import RemoteFiles
 from weatherdiff.data.store import FieldStore
 from weatherdiff.errors import ConfigError, InputError, MissingInputError, StorageError
 

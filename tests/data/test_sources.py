@@ -11,8 +11,8 @@ import xarray as xr
 
 from weatherdiff import open_fields
 from weatherdiff.config import load_config
-from weatherdiff.data.placement import Region, Regridding
-from weatherdiff.data.sources import Reading, open_sources
+from weatherdiff.data.sources.placement import Region, Regridding
+from weatherdiff.data.sources.reading import Reading, open_sources
 from weatherdiff.errors import ConfigError, InputError
 from weatherdiff.workflow.fields import prepare
 

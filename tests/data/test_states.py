@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from weatherdiff.data import states
-from weatherdiff.data.reader import FunctionReader
-from weatherdiff.data.states import MemoryReader, StateReader
+from weatherdiff.data.loading import states
+from weatherdiff.data.loading.reader import FunctionReader
+from weatherdiff.data.loading.states import MemoryReader, StateReader
 from weatherdiff.errors import InputError
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weatherdiff.data.buffers import Buffers
-from weatherdiff.data.order import ExactOrder, ListedOrder, PoolOrder
-from weatherdiff.data.reader import FunctionReader
-from weatherdiff.data.stream import WindowStream
+from weatherdiff.data.loading.buffers import Buffers
+from weatherdiff.data.loading.order import ExactOrder, ListedOrder, PoolOrder
+from weatherdiff.data.loading.reader import FunctionReader
+from weatherdiff.data.loading.stream import WindowStream
 
 SHAPE = (2, 3)
 
@@ -175,9 +175,9 @@ def test_a_program_that_leaves_a_loop_in_the_middle_ends():
     """With a generator alive, also when an exception ends the program."""
     program = (
         "import numpy as np\n"
-        "from weatherdiff.data.order import PoolOrder\n"
-        "from weatherdiff.data.reader import FunctionReader\n"
-        "from weatherdiff.data.stream import WindowStream\n"
+        "from weatherdiff.data.loading.order import PoolOrder\n"
+        "from weatherdiff.data.loading.reader import FunctionReader\n"
+        "from weatherdiff.data.loading.stream import WindowStream\n"
         "stream = WindowStream(FunctionReader(lambda i: i[:, None]), (1,),\n"
         "    np.arange(500)[:, None] + np.arange(3), PoolOrder(500, 5, 0, block=9, blocks=4),\n"
         "    lambda rows, parts: parts)\n"

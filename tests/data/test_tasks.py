@@ -10,7 +10,7 @@ from weatherdiff.data import prepare as module
 from weatherdiff.data.append import append
 from weatherdiff.data.prepare import make_plan, prepare
 from weatherdiff.data.store import FieldStore
-from weatherdiff.data.tasks import Job
+from weatherdiff.data.storing.tasks import Job
 from weatherdiff.errors import ConfigError, LockedError, StorageError
 from weatherdiff.staging import locked
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from weatherdiff.data.transforms import RESOLUTION, BoundedTransform
+from weatherdiff.data.storing.transforms import RESOLUTION, BoundedTransform
 from weatherdiff.errors import InputError
 
 NUMBERS = st.floats(-1e3, 1e3, allow_subnormal=False)

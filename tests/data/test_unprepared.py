@@ -8,13 +8,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from weatherdiff.data.gain import measure_gain
 from weatherdiff.data.loader import WindowDataset
+from weatherdiff.data.loading.gain import measure_gain
+from weatherdiff.data.loading.order import ExactOrder, PoolOrder
+from weatherdiff.data.loading.unprepared import SourceReader, open_unprepared, spans
 from weatherdiff.data.open import open_fields
-from weatherdiff.data.order import ExactOrder, PoolOrder
 from weatherdiff.data.prepare import prepare
-from weatherdiff.data.source import Source
-from weatherdiff.data.unprepared import SourceReader, open_unprepared, spans
+from weatherdiff.data.sources.source import Source
 from weatherdiff.data.windows import Period, WindowSpec, find_windows
 from weatherdiff.errors import ConfigError, InputError
 
@@ -159,8 +159,10 @@ def test_what_was_found_out_is_read_again_only_when_the_source_has_changed(
 
 def test_the_gain_of_preparing_is_measured_on_windows_of_a_piece(gappy, tmp_path, monkeypatch):
     fields = open_unprepared(gappy, tmp_path / "statistics.npz", **SETTINGS)
-    monkeypatch.setattr("weatherdiff.data.gain.PIECE_BYTES", 25 * gappy["2m_temperature"][0].nbytes)
-    monkeypatch.setattr("weatherdiff.data.gain.SECONDS", 0.01)
+    monkeypatch.setattr(
+        "weatherdiff.data.loading.gain.PIECE_BYTES", 25 * gappy["2m_temperature"][0].nbytes
+    )
+    monkeypatch.setattr("weatherdiff.data.loading.gain.SECONDS", 0.01)
     indices = windows_of(fields).windows.indices
     read = []
     real = SourceReader.read
@@ -178,7 +180,7 @@ def test_the_gain_of_preparing_is_measured_on_windows_of_a_piece(gappy, tmp_path
 
 
 def test_memory_or_not_the_statistics_are_the_same(gappy, prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr("weatherdiff.data.unprepared.KEPT_BYTES", 0)
+    monkeypatch.setattr("weatherdiff.data.loading.unprepared.KEPT_BYTES", 0)
     fields = open_unprepared(gappy, tmp_path / "statistics.npz", **SETTINGS)
     np.testing.assert_array_equal(fields.normalizer.climatology, prepared.normalizer.climatology)
 

@@ -18,7 +18,7 @@ import yaml
 from dask.distributed import Client
 
 from weatherdiff.config import load_config
-from weatherdiff.data.engine import open_cluster
+from weatherdiff.data.storing.engine import open_cluster
 from weatherdiff.errors import ConfigError, InputError, WeatherdiffError
 from weatherdiff.forecasting import fanout
 from weatherdiff.forecasting.writer import verify_forecast

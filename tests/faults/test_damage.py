@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from weatherdiff.data.statistics import field_statistics
 from weatherdiff.data.store import FieldStore
+from weatherdiff.data.storing.statistics import field_statistics
 from weatherdiff.errors import InputError, MissingInputError, WeatherdiffError
 from weatherdiff.evaluation import open_scores
 from weatherdiff.forecasting import open_forecasts

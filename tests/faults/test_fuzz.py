@@ -28,7 +28,7 @@ from weatherdiff import open_fields
 from weatherdiff.errors import WeatherdiffError
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))
-from weatherdiff.data.formats import load
+from weatherdiff.data.sources.formats import load
 for line in sys.stdin:
     path = json.loads(line)
     try:

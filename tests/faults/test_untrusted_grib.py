@@ -4,7 +4,7 @@ import eccodes
 import numpy as np
 import pytest
 
-from weatherdiff.data.formats import open_raw
+from weatherdiff.data.sources.formats import open_raw
 from weatherdiff.errors import InputError
 
 

@@ -12,8 +12,8 @@ import pytest
 import xarray as xr
 
 from weatherdiff import open_fields
-from weatherdiff.data import hdf5, trust
-from weatherdiff.data.formats import open_raw
+from weatherdiff.data.sources import hdf5, trust
+from weatherdiff.data.sources.formats import open_raw
 from weatherdiff.errors import InputError
 
 SECRET = np.linspace(281, 299, 24, dtype="f4")

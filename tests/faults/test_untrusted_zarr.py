@@ -17,10 +17,10 @@ import xarray as xr
 import zarr
 
 from weatherdiff import open_fields
-from weatherdiff.data import trust
-from weatherdiff.data.formats import open_raw
-from weatherdiff.data.frames import decoded_size
-from weatherdiff.data.zarr_guard import guarded_store
+from weatherdiff.data.sources import trust
+from weatherdiff.data.sources.formats import open_raw
+from weatherdiff.data.sources.frames import decoded_size
+from weatherdiff.data.sources.zarr_guard import guarded_store
 from weatherdiff.errors import InputError, WeatherdiffError
 
 

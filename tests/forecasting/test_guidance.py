@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.normalization import Harmonics, Normalizer
 from weatherdiff.data.simulator import LinearStochasticField
-from weatherdiff.data.transforms import BoundedTransform
+from weatherdiff.data.storing.transforms import BoundedTransform
 from weatherdiff.data.windows import Period, WindowSpec, seconds
 from weatherdiff.flow import GaussianMixture, LinearPath, keyed_noise
 from weatherdiff.forecasting.forecaster import Forecaster, Sampling

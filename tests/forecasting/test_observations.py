@@ -13,7 +13,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weatherdiff.data.transforms import BoundedTransform
+from weatherdiff.data.storing.transforms import BoundedTransform
 from weatherdiff.errors import ConfigError, DimensionError, InputError, UnitsError
 from weatherdiff.flow import Objective
 from weatherdiff.flow.guidance import ExactCovariance, IsotropicCovariance, NoGradient

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from weatherdiff.data.loader import Batch, WindowDataset
-from weatherdiff.data.order import ExactOrder, PoolOrder
+from weatherdiff.data.loading.order import ExactOrder, PoolOrder
 from weatherdiff.training import WindowDataModule
 
 

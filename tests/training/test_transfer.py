@@ -15,7 +15,7 @@ import yaml
 from weatherdiff import Forecaster, workflow
 from weatherdiff.config import Config
 from weatherdiff.data.loader import WindowDataset
-from weatherdiff.data.mixture import MixtureDataset
+from weatherdiff.data.loading.mixture import MixtureDataset
 from weatherdiff.errors import ConfigError, InputError
 from weatherdiff.training import WindowDataModule
 from weatherdiff.workflow.fields import init_times_of

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from weatherdiff.config.section import Section
 
 if TYPE_CHECKING:
-    from weatherdiff.data.placement import Region, Regridding
+    from weatherdiff.data.sources.placement import Region, Regridding
 
 __all__ = ["Box", "NewGrid", "Secret", "Source", "Sources"]
 
@@ -60,13 +60,13 @@ class Box(Section):
 
     def region(self) -> Region:
         """Give it as the data layer has it."""
-        from weatherdiff.data.placement import Region
+        from weatherdiff.data.sources.placement import Region
 
         return Region(self.latitude, self.longitude)
 
 
 class NewGrid(Section):
-    """A grid that all sources are brought to; see :mod:`weatherdiff.data.regrid`."""
+    """A grid that all sources are brought to; see :mod:`weatherdiff.data.sources.regrid`."""
 
     method: Literal["conservative", "linear"] = "conservative"
     """Conservative for what is a mean over a cell, and when the new cells are larger."""
@@ -83,7 +83,7 @@ class NewGrid(Section):
 
     def regridding(self) -> Regridding:
         """Give it as the data layer has it."""
-        from weatherdiff.data.placement import Regridding
+        from weatherdiff.data.sources.placement import Regridding
 
         def axis(values: list[float] | None) -> tuple[float, ...] | None:
             return None if values is None else tuple(values)

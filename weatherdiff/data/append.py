@@ -19,20 +19,20 @@ import zarr
 from weatherdiff import schema
 from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.channels import Channels
-from weatherdiff.data.create import lengthen
-from weatherdiff.data.engine import Scheduler, run_tasks
-from weatherdiff.data.judging import require_bounds
-from weatherdiff.data.manifest import Manifest
-from weatherdiff.data.moments import Moments
-from weatherdiff.data.plan import analysis_times
 from weatherdiff.data.prepare import counted
 from weatherdiff.data.quality import Finding, Quality, control_quality, looker_of
-from weatherdiff.data.rounding import merge_errors, summarize_errors
-from weatherdiff.data.source import Source, fingerprint
+from weatherdiff.data.sources.source import Source, fingerprint
 from weatherdiff.data.store import FieldStore
-from weatherdiff.data.tasks import FIELDS, FRAMES, LOOKS, Job
+from weatherdiff.data.storing.create import lengthen
+from weatherdiff.data.storing.engine import Scheduler, run_tasks
+from weatherdiff.data.storing.judging import require_bounds
+from weatherdiff.data.storing.manifest import Manifest
+from weatherdiff.data.storing.moments import Moments
+from weatherdiff.data.storing.plan import analysis_times
+from weatherdiff.data.storing.rounding import merge_errors, summarize_errors
+from weatherdiff.data.storing.tasks import FIELDS, FRAMES, LOOKS, Job
+from weatherdiff.data.storing.working import clean, store_lock
 from weatherdiff.data.windows import Int
-from weatherdiff.data.working import clean, store_lock
 from weatherdiff.errors import GridMismatchError, InputError, StorageError
 from weatherdiff.grid import Grid
 from weatherdiff.staging import disk_errors, flush

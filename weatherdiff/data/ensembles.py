@@ -25,10 +25,6 @@ from typing import Any
 
 import xarray as xr
 
-from weatherdiff.data.combine import combine
-from weatherdiff.data.forecast import DIMENSION_ORDER, FORECAST_DIMENSIONS, chunk, settle
-from weatherdiff.data.forecast_times import tell_times_apart
-from weatherdiff.data.formats import reading
 from weatherdiff.data.open import (
     check_known,
     choose,
@@ -38,6 +34,10 @@ from weatherdiff.data.open import (
     plain_attrs,
     read_parts,
 )
+from weatherdiff.data.sources.combine import combine
+from weatherdiff.data.sources.forecast import DIMENSION_ORDER, FORECAST_DIMENSIONS, chunk, settle
+from weatherdiff.data.sources.forecast_times import tell_times_apart
+from weatherdiff.data.sources.formats import reading
 from weatherdiff.errors import InputError
 from weatherdiff.layout import LAYOUT, Layout, canonical_layout
 from weatherdiff.schema import validate

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from weatherdiff.data.forcings import forcing_fields, static_fields
-from weatherdiff.data.order import Order
-from weatherdiff.data.reader import Reader
-from weatherdiff.data.states import MemoryReader, StateReader
+from weatherdiff.data.loading.order import Order
+from weatherdiff.data.loading.reader import Reader
+from weatherdiff.data.loading.states import MemoryReader, StateReader
+from weatherdiff.data.loading.stream import WindowStream
+from weatherdiff.data.loading.unprepared import SourceFields
 from weatherdiff.data.store import FieldStore
-from weatherdiff.data.stream import WindowStream
-from weatherdiff.data.unprepared import SourceFields
 from weatherdiff.data.windows import Int, Windows, WindowSpec
 
 __all__ = ["Batch", "WindowDataset", "static_channels"]

@@ -2,7 +2,8 @@ r"""Physical fields to normalised ones and back, with statistics of the training
 
 Each channel goes through three steps:
 
-1. :math:`z = T(x)`, the transform of a bounded variable (:mod:`weatherdiff.data.transforms`);
+1. :math:`z = T(x)`, the transform of a bounded variable
+   (:mod:`weatherdiff.data.storing.transforms`);
 2. :math:`a = (z - c(t)) / s`, the anomaly from a climatology of each cell: harmonics of the day
    (where the data resolve it) and of the year (where the training period holds one), by least
    squares; :math:`s` is one number per channel, the area-weighted standard deviation of
@@ -23,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from weatherdiff.data.calendars import CALENDARS, DAY, STANDARD, Calendar
-from weatherdiff.data.moments import TILE
-from weatherdiff.data.transforms import BoundedTransform
+from weatherdiff.data.storing.moments import TILE
+from weatherdiff.data.storing.transforms import BoundedTransform
 from weatherdiff.data.windows import Int, Period, WindowSpec
 from weatherdiff.errors import InputError
 

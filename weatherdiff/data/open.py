@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weatherdiff.data.analysis import DIMENSION_ORDER, chunk, settle, stored_times
-from weatherdiff.data.combine import combine, order_times
-from weatherdiff.data.formats import find_paths, open_all, reading
-from weatherdiff.data.packing import packing_of
-from weatherdiff.data.source import SOURCES, files_of
-from weatherdiff.data.stacked import split_channels
+from weatherdiff.data.sources.analysis import DIMENSION_ORDER, chunk, settle, stored_times
+from weatherdiff.data.sources.combine import combine, order_times
+from weatherdiff.data.sources.formats import find_paths, open_all, reading
+from weatherdiff.data.sources.source import SOURCES, files_of
+from weatherdiff.data.sources.stacked import split_channels
+from weatherdiff.data.storing.packing import packing_of
 from weatherdiff.errors import ConfigError, InputError, WeatherdiffError
 from weatherdiff.layout import LAYOUT, Layout, canonical_layout
 from weatherdiff.schema import VARIABLES, canonical_names, validate

@@ -19,21 +19,21 @@ import zarr
 from weatherdiff import schema
 from weatherdiff.data.calendars import STANDARD, Calendar
 from weatherdiff.data.channels import Channels
-from weatherdiff.data.create import create_store, finish_store
-from weatherdiff.data.engine import Scheduler, run_tasks
-from weatherdiff.data.judging import Fill, judge
-from weatherdiff.data.manifest import Manifest
-from weatherdiff.data.moments import Moments
 from weatherdiff.data.normalization import fit_normalizer
-from weatherdiff.data.plan import BLOCK_BYTES, Plan, analysis_times, require_step
-from weatherdiff.data.profiles import Profile, ProfileName
 from weatherdiff.data.quality import Quality, control_quality, looker_of
-from weatherdiff.data.rounding import summarize_errors
-from weatherdiff.data.source import SOURCES, Source
+from weatherdiff.data.sources.source import SOURCES, Source
 from weatherdiff.data.store import FieldStore
-from weatherdiff.data.tasks import FRAMES, SEEN, Job
+from weatherdiff.data.storing.create import create_store, finish_store
+from weatherdiff.data.storing.engine import Scheduler, run_tasks
+from weatherdiff.data.storing.judging import Fill, judge
+from weatherdiff.data.storing.manifest import Manifest
+from weatherdiff.data.storing.moments import Moments
+from weatherdiff.data.storing.plan import BLOCK_BYTES, Plan, analysis_times, require_step
+from weatherdiff.data.storing.profiles import Profile, ProfileName
+from weatherdiff.data.storing.rounding import summarize_errors
+from weatherdiff.data.storing.tasks import FRAMES, SEEN, Job
+from weatherdiff.data.storing.working import empty, working_folder
 from weatherdiff.data.windows import Period, WindowSpec
-from weatherdiff.data.working import empty, working_folder
 from weatherdiff.errors import ConfigError, StorageError
 from weatherdiff.grid import Grid
 
@@ -70,7 +70,7 @@ class Settings(TypedDict, total=False):
     held_out : sequence of (start, stop), optional
         Periods of validation and test, which statistics must not touch.
     profile : {"lz4", "raw", "packed"}, optional
-        How the fields are kept: see :class:`weatherdiff.data.profiles.Profile`.
+        How the fields are kept: see :class:`weatherdiff.data.storing.profiles.Profile`.
     quality : {"report", "refuse", "mark"}
         What is done about frames that quality control finds fault with: they are told of, the data
         are refused, or the frames become missing.
@@ -137,10 +137,10 @@ def prepare(
     """Write a canonical Dataset to a field store, with statistics of the training period.
 
     The source is read once, in tasks of one shard each, in bounded memory (see
-    :meth:`Plan.describe <weatherdiff.data.plan.Plan.describe>`). A run that was stopped, even
-    killed, is gone on with by the next: shards that are finished, and are still what the log says,
-    are not written again. The store is the same, byte by byte, however often that happened and
-    whoever did the tasks.
+    :meth:`Plan.describe <weatherdiff.data.storing.plan.Plan.describe>`). A run that was stopped,
+    even killed, is gone on with by the next: shards that are finished, and are still what the log
+    says, are not written again. The store is the same, byte by byte, however often that happened
+    and whoever did the tasks.
 
     Cells that never have data (the sea, for a land data set) become the mask. A frame in which
     other data are missing is marked: no window will contain it, unless it is to be filled.

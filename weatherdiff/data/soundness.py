@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from weatherdiff.data.formats import load
 from weatherdiff.data.quality.rules import FEW, Range, levels_out_of_order, range_of
+from weatherdiff.data.sources.formats import load
 from weatherdiff.errors import InputError, UnitsError
 from weatherdiff.grid import Grid
 

@@ -17,13 +17,13 @@ import zarr
 
 from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.channels import Channels
-from weatherdiff.data.inventory import FILES, Inventory
-from weatherdiff.data.manifest import FILE as MANIFEST
-from weatherdiff.data.manifest import Manifest
+from weatherdiff.data.loading.reader import BlockReader, FunctionReader, Reader
 from weatherdiff.data.normalization import Normalizer
-from weatherdiff.data.profiles import LZ4, Profile
-from weatherdiff.data.reader import BlockReader, FunctionReader, Reader
-from weatherdiff.data.stored_array import UnknownLayoutError
+from weatherdiff.data.storing.inventory import FILES, Inventory
+from weatherdiff.data.storing.manifest import FILE as MANIFEST
+from weatherdiff.data.storing.manifest import Manifest
+from weatherdiff.data.storing.profiles import LZ4, Profile
+from weatherdiff.data.storing.stored_array import UnknownLayoutError
 from weatherdiff.data.windows import Int
 from weatherdiff.errors import InputError, MissingInputError, StorageError
 from weatherdiff.grid import Grid
@@ -47,8 +47,9 @@ class FieldStore:
     """Prepared fields: one array (time, channel, latitude, longitude) and its statistics.
 
     On disk it is a Zarr v3 group that xarray opens: ``fields`` (float32, physical units, one time
-    a chunk, many times a shard, kept as its :class:`~weatherdiff.data.profiles.Profile` says, LZ4
-    with a CRC by default), ``valid`` (time,), ``mask`` (channel, latitude,
+    a chunk, many times a shard, kept as its
+    :class:`~weatherdiff.data.storing.profiles.Profile` says, LZ4 with a CRC by default),
+    ``valid`` (time,), ``mask`` (channel, latitude,
     longitude), ``static``, and groups ``statistics`` and ``moments``. It is written by
     :func:`weatherdiff.prepare`, and grows only by :func:`weatherdiff.data.append.append`. An open
     store is the state its manifest had then, also while it grows: frames that are there never

@@ -12,7 +12,7 @@ a forecast on is each member's own. So an observation that is linear in the fiel
 The transform :math:`T` of a bounded variable (precipitation, humidity, radiation) is not linear.
 Of these a point, or a mean, is observed in transformed space: the value is transformed, its error
 propagated by the mean slope of the transform within one error of it
-(:meth:`weatherdiff.data.transforms.BoundedTransform.deviation`), and neighbouring cells are
+(:meth:`weatherdiff.data.storing.transforms.BoundedTransform.deviation`), and neighbouring cells are
 averaged after the transform. That is exact for a point at the centre of a cell as far as the error
 is small, and never out of bounds. Sums and differences of bounded variables have no such reading
 and are refused.

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
-from weatherdiff.data.attempts import FailedTaskError, run_tried
+from weatherdiff.data.storing.attempts import FailedTaskError, run_tried
 from weatherdiff.errors import StorageError, WeatherdiffError
 from weatherdiff.forecasting.drawing import Drawn, UnitWriter
 from weatherdiff.forecasting.forecaster import Forecaster

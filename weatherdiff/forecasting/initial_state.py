@@ -9,9 +9,9 @@ import xarray as xr
 from weatherdiff import schema
 from weatherdiff.data.calendars import STANDARD, Calendar
 from weatherdiff.data.channels import Channels
-from weatherdiff.data.formats import load
 from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.soundness import require_sound
+from weatherdiff.data.sources.formats import load
 from weatherdiff.data.windows import WindowSpec
 from weatherdiff.errors import InputError, MissingInputError, UnitsError
 from weatherdiff.grid import Grid

@@ -29,7 +29,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from weatherdiff.data.formats import find_paths, load, open_raw, reading
+from weatherdiff.data.sources.formats import find_paths, load, open_raw, reading
 from weatherdiff.errors import DimensionError, InputError
 
 __all__ = ["LinearObservations", "ObservationTable", "open_observations", "point_table"]

@@ -7,11 +7,11 @@ from typing import Any, Literal
 import lightning as L
 import torch
 
-from weatherdiff.data.device import Transfer
 from weatherdiff.data.loader import Batch, WindowDataset
-from weatherdiff.data.mixture import MixtureDataset, MixtureOrder
-from weatherdiff.data.order import ExactOrder, ListedOrder, PoolOrder
-from weatherdiff.data.stream import WindowStream
+from weatherdiff.data.loading.device import Transfer
+from weatherdiff.data.loading.mixture import MixtureDataset, MixtureOrder
+from weatherdiff.data.loading.order import ExactOrder, ListedOrder, PoolOrder
+from weatherdiff.data.loading.stream import WindowStream
 from weatherdiff.errors import ConfigError
 
 __all__ = ["WindowDataModule"]
@@ -39,13 +39,14 @@ class WindowDataModule(L.LightningDataModule):
     validation_every : int
         Use each n-th validation window: neighbours in time tell almost the same.
     order : {"exact", "pool"}
-        Permutations of all windows, or pools of blocks (:mod:`weatherdiff.data.order`), which
-        decode each frame once. A training set that is in memory anyway is always in exact order; a
-        :class:`~weatherdiff.data.mixture.MixtureDataset` is in its own.
+        Permutations of all windows, or pools of blocks
+        (:mod:`weatherdiff.data.loading.order`), which decode each frame once. A
+        training set that is in memory anyway is always in exact order; a
+        :class:`~weatherdiff.data.loading.mixture.MixtureDataset` is in its own.
     threads : int
         That make batches ahead; 0 makes them when they are asked for. The batches are the same.
     dtype : torch.dtype, optional
-        Of training batches on the device; see :class:`weatherdiff.data.device.Transfer`.
+        Of training batches on the device; see :class:`weatherdiff.data.loading.device.Transfer`.
     """
 
     def __init__(

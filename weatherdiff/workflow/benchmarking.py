@@ -16,7 +16,7 @@ WINDOW_FRAMES = 4  # where no configuration says how many
 def bench_loading(
     target: str | Path, *, seconds: float = 15.0, json_file: str | Path | None = None
 ) -> str:
-    """Measure the loading of a prepared store; see :mod:`weatherdiff.data.benchmark`.
+    """Measure the loading of a prepared store; see :mod:`weatherdiff.data.loading.benchmark`.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def bench_loading(
     InputError
         It is not a field store.
     """
-    from weatherdiff.data.benchmark import loading_table, measure_loading
+    from weatherdiff.data.loading.benchmark import loading_table, measure_loading
 
     target, frames = Path(target), WINDOW_FRAMES
     if target.suffix in (".yaml", ".yml"):

@@ -28,7 +28,7 @@ from weatherdiff.workflow.record import timed
 
 if TYPE_CHECKING:
     from weatherdiff.data.loader import WindowDataset
-    from weatherdiff.data.unprepared import SourceFields
+    from weatherdiff.data.loading.unprepared import SourceFields
 
 __all__ = [
     "init_times_of",
@@ -47,7 +47,7 @@ PREPARED_WITH = "weatherdiff_prepared_with"
 
 def open_source(config: Config) -> xr.Dataset:
     """Open the configured data as a canonical Dataset."""
-    from weatherdiff.data.sources import Reading, open_sources
+    from weatherdiff.data.sources.reading import Reading, open_sources
 
     data = config.data
     entries = [data.source] if isinstance(data.source, str) else data.source
@@ -178,7 +178,7 @@ def open_training_fields(config: Config) -> FieldStore | SourceFields:
     """
     if config.data.prepare:
         return open_store(config)
-    from weatherdiff.data.unprepared import open_unprepared
+    from weatherdiff.data.loading.unprepared import open_unprepared
 
     with progress_bar("statistics", "times") as progress:
         return open_unprepared(

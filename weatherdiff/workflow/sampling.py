@@ -130,12 +130,12 @@ class Sampler:
         Raises
         ------
         ConfigError, MissingInputError
-            See :func:`weatherdiff.data.engine.open_cluster`.
+            See :func:`weatherdiff.data.storing.engine.open_cluster`.
         """
         if self._options.scheduler is None:
             yield
             return
-        from weatherdiff.data.engine import open_cluster
+        from weatherdiff.data.storing.engine import open_cluster
 
         with open_cluster(self._options.scheduler) as self.client:
             try:
@@ -228,7 +228,7 @@ class Sampler:
 
     def history(self, init_time: np.datetime64) -> xr.Dataset:
         """Read the frames that a forecast starts from into memory."""
-        from weatherdiff.data.formats import load
+        from weatherdiff.data.sources.formats import load
         from weatherdiff.forecasting.initial_state import history_places
 
         ds, model = self.analyses, self._forecaster

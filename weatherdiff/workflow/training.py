@@ -219,8 +219,8 @@ def _train(config: Config, *, resume: bool, overwrite: bool) -> Forecaster:
 
 def _report_gain(windows: WindowDataset, batch_size: int) -> None:
     """Say once how much faster a prepared store would be."""
-    from weatherdiff.data.gain import measure_gain
-    from weatherdiff.data.unprepared import SourceFields
+    from weatherdiff.data.loading.gain import measure_gain
+    from weatherdiff.data.loading.unprepared import SourceFields
 
     if os.environ.get("RANK", "0") != "0" or not len(windows):
         return
@@ -237,7 +237,7 @@ def _report_gain(windows: WindowDataset, batch_size: int) -> None:
 
 def _describe_start(config: Config, start: Forecaster, own: WindowDataset) -> dict[str, Any]:
     """Report and record what the training starts from, and how far the data are from it."""
-    from weatherdiff.data.mixture import deviations
+    from weatherdiff.data.loading.mixture import deviations
     from weatherdiff.models.folder import load_model
 
     folder = config.training.start_from

@@ -18,8 +18,8 @@ from weatherdiff.workflow.fields import window_spec
 
 if TYPE_CHECKING:
     from weatherdiff.data.loader import WindowDataset
-    from weatherdiff.data.mixture import Deviation
-    from weatherdiff.data.unprepared import SourceFields
+    from weatherdiff.data.loading.mixture import Deviation
+    from weatherdiff.data.loading.unprepared import SourceFields
     from weatherdiff.flow import Objective
     from weatherdiff.forecasting.forecaster import Forecaster
     from weatherdiff.models import VideoDenoiser
@@ -58,7 +58,7 @@ def on_terms_of(
     InputError, GridMismatchError
         It has other channels, units or another grid than the store.
     """
-    from weatherdiff.data.mixture import normalized_by
+    from weatherdiff.data.loading.mixture import normalized_by
 
     folder = config.training.start_from
     for what, theirs, ours in (
@@ -138,7 +138,7 @@ def mixed(config: Config, training: WindowDataset) -> tuple[WindowDataset, list[
         A store has other channels, units, static fields, another grid, or no window.
     """
     from weatherdiff.data.loader import CACHE_BYTES, WindowDataset
-    from weatherdiff.data.mixture import (
+    from weatherdiff.data.loading.mixture import (
         MixtureDataset,
         deviations,
         normalized_by,

@@ -106,8 +106,8 @@ def _scores(path: Path) -> str:
 
 
 def _store(path: Path) -> str:
-    from weatherdiff.data.inventory import require_all
     from weatherdiff.data.store import FieldStore
+    from weatherdiff.data.storing.inventory import require_all
 
     store = FieldStore.open(path)
     if store.metadata["version"] > 2:

@@ -12,7 +12,7 @@ from weatherdiff.data.quality.examination import examine
 from weatherdiff.data.quality.findings import Finding, Quality, quality_table, refuse_findings
 
 if TYPE_CHECKING:
-    from weatherdiff.data.tasks import Job
+    from weatherdiff.data.storing.tasks import Job
 
 __all__ = ["control_quality"]
 

@@ -13,7 +13,7 @@ from weatherdiff.data.channels import Channels
 from weatherdiff.data.quality.examination import Examination, examine
 from weatherdiff.data.quality.looks import Looker
 from weatherdiff.data.quality.rules import range_of
-from weatherdiff.data.source import Source
+from weatherdiff.data.sources.source import Source
 from weatherdiff.grid import Grid
 
 __all__ = ["looker_of", "survey", "without_infinite"]

@@ -1,0 +1,1 @@
+"""Behind `open_fields`: files of any kind, here or far away, to one canonical Dataset."""

@@ -1,0 +1,159 @@
+"""The fields of a canonical Dataset, a few frames at a time and one variable after the other.
+
+What is in memory at once is bounded by the frames asked for, once more those of one variable, and
+the stored chunks of that variable that hold them: never by the length of the record, the number of
+files or the number of variables, however the source is divided.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from weatherdiff.data.channels import Channels
+from weatherdiff.data.sources.formats import SUFFIXES, translated
+from weatherdiff.data.sources.remote_files import RemoteFiles
+from weatherdiff.layout import LAYOUT
+
+__all__ = ["SOURCES", "Source", "files_of", "fingerprint"]
+
+#: Key of the encoding in which :func:`~weatherdiff.open_fields` says what it has read.
+SOURCES = "weatherdiff_sources"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Variables with time, to be read by position on the time axis.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Canonical; other variables than those of the channels do no harm.
+    channels : Channels
+
+    Examples
+    --------
+    >>> dims = ("time", "latitude", "longitude")
+    >>> ds = xr.Dataset({"t": (dims, np.zeros((4, 2, 3))), "u": (dims, np.ones((4, 2, 3)))})
+    >>> Source(ds, Channels.from_dataset(ds)).read(1, 3)[:, :, 0, 0]
+    array([[0., 1.],
+           [0., 1.]], dtype=float32)
+    """
+
+    ds: xr.Dataset
+    channels: Channels
+
+    def read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Read frames ``start`` to ``stop`` (excluded).
+
+        Returns
+        -------
+        (time, channel, latitude, longitude)
+            NaN where there are no data.
+
+        Raises
+        ------
+        InputError, MissingInputError, StorageError
+            The source is damaged, has gone, or cannot be read.
+        """
+        out: npt.NDArray[np.float32] | None = None
+        for where, part in self._variables():
+            # The bare variable: to slice a data set, its indices and each lazy step after that
+            # costs more than to copy a small frame.
+            lazy = self.ds.variables[part.variables[0]].isel(time=slice(start, stop))
+            with translated("the source data"):
+                # Explicitly: a setting of dask's would be one for all threads. HDF5 likes no more.
+                values = self._laid(lazy.compute(scheduler="synchronous"), part)
+            if out is None:
+                shape = (values.shape[0], len(self.channels), *values.shape[2:])
+                out = np.empty(shape, np.float32)
+            out[:, where] = values
+        assert out is not None  # noqa: S101  (for the type checker: there is a channel)
+        return out
+
+    def _laid(self, variable: xr.Variable, part: Channels) -> npt.NDArray[Any]:
+        """Give the values as (time, channel, latitude, longitude)."""
+        if part.levels[0] is None:
+            return variable.transpose("time", "latitude", "longitude").to_numpy()[:, None]
+        values = variable.transpose("time", "level", "latitude", "longitude").to_numpy()
+        known = self.ds["level"].values.tolist()
+        places = [known.index(level) for level in part.levels]
+        return values if places == list(range(len(known))) else values[:, places]
+
+    def _variables(self) -> Iterator[tuple[slice, Channels]]:
+        """Channels of one variable, which are stored together, and where they are."""
+        start = 0
+        for _, group in groupby(self.channels.variables):
+            stop = start + len(list(group))
+            where = slice(start, stop)
+            yield where, Channels(self.channels.variables[where], self.channels.levels[where])
+            start = stop
+
+
+def files_of(paths: list[str], storage_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Size and version of files, or of the metadata of stores.
+
+    The version is the time of change, of a URL what its server says: the tag of an object, or else
+    when it was last modified. None where nothing is known.
+    """
+    return {
+        path: _remote_state(path, storage_options) if "://" in path else _local_state(path)
+        for path in dict.fromkeys(paths)
+    }
+
+
+_METADATA = ("zarr.json", ".zmetadata", ".zgroup")
+
+
+def _local_state(path: str) -> list[Any] | None:
+    file = Path(path)
+    if file.is_dir():
+        file = next((file / n for n in _METADATA if (file / n).exists()), file)
+    if not file.exists():
+        return None
+    stat = file.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _remote_state(url: str, storage_options: Mapping[str, Any] | None) -> list[Any] | None:
+    files = RemoteFiles(storage_options, "")
+    with translated(url):
+        inside = [] if url.endswith(SUFFIXES) else [f"{url.rstrip('/')}/{n}" for n in _METADATA]
+        version = next((v for v in map(files.version, [*inside, url]) if v is not None), None)
+    return None if version is None else list(version)
+
+
+def fingerprint(ds: xr.Dataset) -> str:
+    """Tell two sources apart without reading fields.
+
+    It covers coordinates, attributes and types; the size and time of the files that
+    :func:`~weatherdiff.open_fields` has read; the values of what is in memory; the names of dask's
+    arrays that were made otherwise.
+    """
+    state = hashlib.sha256()
+
+    def add(*parts: object) -> None:
+        state.update(json.dumps([str(part) for part in parts]).encode())
+
+    for name, variable in sorted(ds.variables.items(), key=lambda item: str(item[0])):
+        add(name, variable.dims, variable.shape, variable.dtype, sorted(variable.attrs.items()))
+        if dask.is_dask_collection(variable):
+            if LAYOUT not in ds.attrs:  # open_fields gives names at random
+                add(variable.data.name)
+        elif name in ds.coords or variable._in_memory:
+            values = variable.to_numpy()
+            content = values.astype(str) if values.dtype.kind == "O" else values
+            state.update(np.ascontiguousarray(content).tobytes())
+    add(sorted((key, str(value)) for key, value in ds.attrs.items()))
+    add(sorted(ds.encoding.get(SOURCES, {}).get("files", {}).items()))
+    return state.hexdigest()
