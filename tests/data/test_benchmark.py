@@ -39,7 +39,7 @@ def test_figures_are_told_and_nothing_is_left(store, tmp_path, monkeypatch, caps
     assert capsys.readouterr().out.strip() == loading_table(told)
     assert sorted(store.path.rglob("*")) == before
     assert os.listdir(tmp_path / "temporary") == []
-    assert told["turns"] == 1
+    assert told["turns"] >= 1
     assert {"memmap", "pool", "exact", "xarray"} == {
         key.removesuffix("_MBps") for key in told if key.endswith("_MBps")
     }

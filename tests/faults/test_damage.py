@@ -113,7 +113,7 @@ def test_all_that_is_wrong_is_named_at_once(output: Path, tmp_path: Path) -> Non
 
 def looking(part: str, name: str) -> list[Callable[[Path], Any]]:
     """What looks at a file: some are of use only where dates are added."""
-    unread = ("/log/" in name) or name.startswith("moments/seen/c/")
+    unread = ("/log/" in name) or name.startswith(("moments/seen/c/", "quality/looks/c/"))
     return [verify] if unread else [verify, READERS[part]]
 
 

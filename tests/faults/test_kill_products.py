@@ -59,7 +59,7 @@ def uninterrupted(
         assert [(u["unit"], u["of"], u["members"]) for u in units] == [(0, 2, 5), (1, 2, 5)]
         assert here.hidden == []
         kept["content"] = hashes(here.forecasts / NAME)
-        kept["count"] = int((tmp_path / "count").read_text())
+        kept["count"] = len(json.loads((tmp_path / "count").read_text()))
     return kept["content"], kept["count"]
 
 

@@ -42,7 +42,14 @@ def _kind(value: Any) -> str:
 
 _Path = Annotated[str, Tag("<path>")]
 _One = Annotated[_Path | Annotated[Source, Tag("<mapping>")], Discriminator(_kind)]
-Sources = Annotated[_Path | Annotated[list[_One], Tag("<list>")], Discriminator(_kind)]
+Sources = Annotated[
+    _Path | Annotated[list[_One], Tag("<list>")],
+    Discriminator(
+        _kind,
+        custom_error_type="source",
+        custom_error_message="Expected a path, or a list of paths and of mappings with a path",
+    ),
+]
 
 
 class Box(Section):
