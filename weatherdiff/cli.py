@@ -243,7 +243,7 @@ def _call(options: argparse.Namespace) -> None:
             request = _request(options, init_times=tuple(options.init), shard=options.shard)
             run = workflow.batch(config, request, dry_run=options.dry_run)
             if options.dry_run:
-                print(workflow.plan_text(run.plan))
+                print(workflow.plan_text(run.plan, run.older))
         case "status":
             print(workflow.status(config, _request(options)))
 

@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from weatherdiff import open_fields
+from weatherdiff.forecasting import Forecaster, Sampling, open_forecasts
+from weatherdiff.forecasting.manifest import read_manifest
+
 NOW = ("--now", "2020-01-30T07")
 
 
@@ -113,3 +117,52 @@ def test_input_that_changed_since_a_killed_run_is_not_mixed_with_what_that_has_m
     name = "2020-01-30T06.zarr"
     assert hashes(here.forecasts / name) == hashes(other.forecasts / name)
     assert here.hidden == []
+
+
+def test_a_fallback_that_is_asked_for_is_made_and_labelled(runs: Callable, site: Callable) -> None:
+    """It is what the older analysis gives for the same valid times, and it stays."""
+    here = site(max_lateness="2h", fallback="12h")
+    rewrite(here, without("2020-01-30T06"))
+    code, text = runs("batch", here.config, *NOW, "--dry-run")
+    assert (code, text.strip()) == (0, "fallback  2020-01-30T06:00Z from 2020-01-30T00:00Z")
+    code, text = runs("batch", here.config, *NOW)
+    assert code == 0, text
+    assert here.visible == ["2020-01-30T06.zarr"]
+    late = open_forecasts(here.forecasts)
+    assert "analysis of 2020-01-30T00:00Z" in late.attrs["fallback"]
+    run = read_manifest(here.forecasts / "2020-01-30T06.zarr")[0]["run"]
+    assert run["input"]["times"] == ["2020-01-29T18:00:00Z", "2020-01-30T00:00:00Z"]
+    hours = late["lead_time"].values / np.timedelta64(1, "h")
+    assert (late["init_time"].values == np.datetime64("2020-01-30T06")).all()
+    assert hours.tolist() == [6, 12, 18, 24, 30]
+
+    ds = open_fields(here.folder / "analyses.nc")
+    model = Forecaster.load(here.folder / "run" / "model")
+    options = Sampling(member_block=2, steps=1, precision="fp32")
+    older = model.forecast(
+        ds, init_time="2020-01-30T00", lead_time="36h", members=5, seed=0, sampling=options
+    ).isel(lead_time=slice(1, None))
+    for name in older.data_vars:
+        np.testing.assert_array_equal(late[name].values, older[name].values)
+    assert late["valid_time"].values.tolist() == older["valid_time"].values.tolist()
+    assert "fallback" not in older.attrs
+
+    site(here.folder, max_lateness="2h", fallback="12h")  # its own has come
+    assert runs("batch", here.config, *NOW)[0] == 0
+    assert "fallback" in open_forecasts(here.forecasts).attrs
+    assert runs("verify", here.forecasts)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"fallback": "5h"}, {"fallback": "12h", "fallback_after": "2h"}],
+    ids=["none is so new", "its own is waited for"],
+)
+def test_no_fallback_is_made_beyond_what_was_asked_for(
+    runs: Callable, site: Callable, options: dict[str, str]
+) -> None:
+    here = site(max_lateness="2h", **options)
+    rewrite(here, without("2020-01-30T06"))
+    code, text = runs("batch", here.config, *NOW)
+    assert code == 66, text
+    assert here.visible == []

@@ -66,6 +66,18 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _fallback_is_possible(self) -> Config:
+        options = self.forecast
+        for key, asked in (
+            ("scheduler", options.scheduler is not None),
+            ("keep_members: false", not options.keep_members),
+            ("observations", options.observations is not None),
+        ):
+            if asked and self.batch.fallback is not None:
+                raise ValueError(f"batch.fallback cannot be had with forecast.{key}; leave one out")
+        return self
+
+    @model_validator(mode="after")
     def _lead_time_is_in_steps(self) -> Config:
         from weatherdiff.data.prepare import parse_step
 

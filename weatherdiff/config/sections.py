@@ -392,6 +392,12 @@ class Batch(Section):
     that is sound is never removed."""
     keep_at_least: Positive = 1
     """So many of the newest are kept, however old."""
+    fallback: str | None = None
+    """How much older an analysis a forecast may start from whose own is not there, ``"12h"`` say;
+    never by default. The forecast has its own initial and lead times, says what it started from,
+    and stays when its own analysis comes."""
+    fallback_after: str = "0h"
+    """So long after the initial time its own analysis is waited for."""
     metrics: Path | None = None
     """A Prometheus text file that each run replaces; its name ends with ``.prom``."""
     ping: Annotated[str, Field(pattern=r"^https?://")] | None = None
@@ -412,6 +418,8 @@ class Batch(Section):
 
         Cycle.parse(self.cycle)
         lateness = parse_span(self.max_lateness)
+        for span in (self.fallback, self.fallback_after):
+            parse_span(span or "0h")
         if self.keep is not None and parse_span(self.keep) < lateness:
             raise ValueError(
                 f"keep {self.keep} is shorter than max_lateness {self.max_lateness}: what is "

@@ -7,7 +7,7 @@ there is published and whole; hidden beside it is what has been begun.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +27,7 @@ from weatherdiff.errors import (
     exit_code_of,
 )
 from weatherdiff.forecasting.cycle import Cycle, Plan, parse_span, plan
+from weatherdiff.forecasting.fallback import older_start
 from weatherdiff.journal import tell
 from weatherdiff.workflow.fields import open_source, window_spec
 from weatherdiff.workflow.ledger import iso, published_times, record_runs
@@ -75,6 +76,8 @@ class Run:
     """What one run comes to."""
 
     plan: Plan = field(default_factory=lambda: Plan([], [], []))
+    older: dict[int, int] = field(default_factory=dict)
+    """Due, but for the input -> what they start from instead."""
     published: list[int] = field(default_factory=list)
     removed: list[int] = field(default_factory=list)
     units: int = 0
@@ -108,7 +111,7 @@ def batch(config: Config, request: Request | None = None, *, dry_run: bool = Fal
     request = request or Request()
     run, start, code = Run(), time.monotonic(), 0
     if dry_run:
-        run.plan, _ = _find_due(config, request)
+        run.plan, run.older, _ = _find_due(config, request)
         return run
     try:
         config.forecasts.mkdir(parents=True, exist_ok=True)
@@ -121,8 +124,14 @@ def batch(config: Config, request: Request | None = None, *, dry_run: bool = Fal
     return run
 
 
-def plan_text(found: Plan) -> str:
+def plan_text(found: Plan, older: Mapping[int, int] | None = None) -> str:
     """Write a plan, a line for each initial time.
+
+    Parameters
+    ----------
+    found : Plan
+    older : mapping, optional
+        Initial times that start from an older analysis -> that.
 
     Examples
     --------
@@ -131,6 +140,7 @@ def plan_text(found: Plan) -> str:
     waiting   2018-07-20T12:00Z
     """
     lines = [f"{name:9} {iso(t)}" for name, times in found._asdict().items() for t in times]
+    lines += [f"fallback  {iso(t)} from {iso(start)}" for t, start in (older or {}).items()]
     return "\n".join(lines) or "nothing is due"
 
 
@@ -169,7 +179,7 @@ def find_due(config: Config, request: Request, available: Callable[[int], bool])
     return plan(candidates, published=set(there).__contains__, available=available)
 
 
-def _find_due(config: Config, request: Request) -> tuple[Plan, xr.Dataset]:
+def _find_due(config: Config, request: Request) -> tuple[Plan, dict[int, int], xr.Dataset]:
     ds = open_source(config)
     if "time" not in ds.coords or ds["time"].dtype.kind != "M":
         raise InputError("Scheduled runs need data in the standard calendar.")
@@ -179,17 +189,32 @@ def _find_due(config: Config, request: Request) -> tuple[Plan, xr.Dataset]:
     def available(init: int) -> bool:
         return all(init + offset in times for offset in history)
 
-    return find_due(config, request, available), ds
+    found = find_due(config, request, available)
+    older: dict[int, int] = {}
+    options = config.batch
+    # Shares that look at other moments could start from other analyses.
+    if options.fallback is not None and request.share is None:
+        latest = request.clock() - parse_span(options.fallback_after)
+        reach = parse_span(options.fallback)
+        for init in [time for time in found.waiting if time <= latest]:
+            start = older_start(init, step=spec.step, reach=reach, available=available)
+            if start is not None:
+                older[init] = start
+                found.waiting.remove(init)
+    return found, older, ds
 
 
 def _make_due(config: Config, request: Request, run: Run) -> None:
-    run.plan, ds = _find_due(config, request)
+    run.plan, run.older, ds = _find_due(config, request)
     due, waiting, published = run.plan
-    tell("plan", due=[iso(t) for t in due], waiting=[iso(t) for t in waiting])
+    facts: dict[str, Any] = {"due": [iso(t) for t in due], "waiting": [iso(t) for t in waiting]}
+    if run.older:
+        facts["fallback"] = {iso(t): iso(start) for t, start in run.older.items()}
+    tell("plan", **facts)
     run.troubles += _damaged(config, published)
     sampler, cycle = None, Cycle.parse(config.batch.cycle)
     with ExitStack() as stack:
-        for init in due:
+        for init in [*due, *run.older]:
             try:
                 if sampler is None:
                     loaded = Sampler(config, ds)
@@ -237,7 +262,7 @@ def _damaged(config: Config, published: list[int]) -> list[WeatherdiffError]:
 
 
 def _make(sampler: Sampler, init: int, ordinal: int, request: Request, run: Run) -> None:
-    start = time.monotonic()
+    start, older = time.monotonic(), run.older.get(init)
 
     def report(**facts: Any) -> None:
         run.units += 1
@@ -246,6 +271,7 @@ def _make(sampler: Sampler, init: int, ordinal: int, request: Request, run: Run)
     path = make_forecast(
         sampler,
         to_datetime([init])[0],
+        older=None if older is None else to_datetime([older])[0],
         share=request.share,
         ordinal=ordinal,
         report=report,
@@ -260,6 +286,8 @@ def _make(sampler: Sampler, init: int, ordinal: int, request: Request, run: Run)
         "seconds": round(time.monotonic() - start, 3),
         "members": sampler.config.forecast.members,
     }
+    if older is not None:
+        facts["fallback"] = iso(older)
     record_runs(path.parent, {iso(init): facts})
     tell("published", init_time=iso(init), path=str(path), **facts)
 

@@ -79,6 +79,7 @@ def make_forecast(
     sampler: Sampler,
     init_time: np.datetime64,
     *,
+    older: np.datetime64 | None = None,
     overwrite: bool = False,
     share: Share | None = None,
     ordinal: int = 0,
@@ -90,6 +91,8 @@ def make_forecast(
     ----------
     sampler : Sampler
     init_time : datetime64
+    older : datetime64, optional
+        What it starts from instead, as its own input is not there.
     overwrite : bool
         Replace a forecast that is there.
     share : Share, optional
@@ -117,20 +120,31 @@ def make_forecast(
         if not share.has(ordinal):
             return None
         share = None
-    analyses = sampler.history(init_time)
+    analyses = sampler.history(init_time if older is None else older)
     fingerprint = _fingerprint(analyses)
+    labels = {"input_sha256": fingerprint}
+    if older is not None:
+        labels["fallback"] = (
+            f"started from the analysis of {older.astype('datetime64[m]')}Z, as that of the "
+            "initial time was not there"
+        )
     work = Work(
         folder=sampler.config.forecasts,
         example=sampler.example(init_time),
         lead_times=sampler.lead_times,
         block=sampler.block,
-        attributes={**sampler.attributes, "input_sha256": fingerprint},
+        attributes={**sampler.attributes, **labels},
         valid=sampler.valid,
         products=sampler.products,
         keep_members=keep,
     )
-    # Refuses input that is absent or unfit before anything is written.
-    rollout = sampler.blocks(init_time, None if not keep else work.units[0], analyses)
+
+    def draw(numbers: range | None) -> Iterator[xr.Dataset]:
+        if older is not None and numbers is not None:
+            return sampler.older_blocks(init_time, older, numbers, analyses)
+        return sampler.blocks(init_time, numbers, analyses)
+
+    draw(work.units[0])  # refuses input that is absent or unfit before anything is written
     made: list[int] = []
 
     def done(unit: int) -> None:
@@ -149,8 +163,9 @@ def make_forecast(
                 unit for unit in work.due()
                 if share is None or share.has(ordinal * len(work.units) + unit)
             ]  # fmt: skip
-            _draw_members(sampler, work, ours, init_time, analyses, done)
+            _draw_members(sampler, work, ours, init_time, analyses, draw, done)
         else:
+            rollout = sampler.blocks(init_time, None, analyses)
             if sampler.client is not None:
                 from weatherdiff.forecasting.fanout import draw_groups
 
@@ -183,13 +198,14 @@ def _draw_members(
     units: list[int],
     init_time: np.datetime64,
     analyses: xr.Dataset,
+    draw: Callable[[range], Iterator[xr.Dataset]],
     done: Callable[[int], None],
 ) -> None:
     """Draw units of members, one after the other, or by a cluster."""
     if sampler.client is None:
         for unit in units:
             stop_if_asked()
-            work.put(unit, sampler.blocks(init_time, work.units[unit], analyses))
+            work.put(unit, draw(work.units[unit]))
             done(unit)
         return
 

@@ -191,6 +191,24 @@ class Sampler:
             observations=self._observed(init_time),
         )
 
+    def older_blocks(
+        self, init_time: np.datetime64, older: np.datetime64, numbers: range, analyses: xr.Dataset
+    ) -> Iterator[xr.Dataset]:
+        """Draw the same from an older analysis; see :mod:`weatherdiff.forecasting.fallback`."""
+        from weatherdiff.forecasting.fallback import with_later_start
+
+        model = self._forecaster
+        behind = int(np.diff(seconds([older, init_time]))[0]) // model.spec.step
+        rollout = model.rollout(
+            analyses,
+            init_time=older,
+            frames=behind + self.frames,
+            members=numbers,
+            seed=self._options.seed,
+            sampling=self._sampling,
+        )
+        return with_later_start(rollout, init_time, frames=model.spec.frames)
+
     def require_observed(self, init_times: Iterable[np.datetime64]) -> None:
         """Refuse observations of which no forecast can make use.
 
