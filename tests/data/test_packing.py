@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+import weatherdiff
 from weatherdiff.config import load_config
 from weatherdiff.data.append import append
 from weatherdiff.data.loading.reader import BlockReader
@@ -173,7 +174,7 @@ def test_plain_xarray_opens_each_profile_with_the_values_of_the_store(grown, tmp
 
 
 def test_a_configuration_chooses_the_profile():
-    demo = Path(packing.__file__).parent / "sample" / "demo.yaml"
+    demo = Path(weatherdiff.__file__).parent / "data" / "sample" / "demo.yaml"
     assert store_settings(load_config(demo))["profile"] == "lz4"
     assert store_settings(load_config(demo, ["data.profile=packed"]))["profile"] == "packed"
     with pytest.raises(ConfigError, match="profile"):

@@ -12,6 +12,7 @@ import xarray as xr
 from weatherdiff.data import prepare as module
 from weatherdiff.data.prepare import parse_step, prepare
 from weatherdiff.data.store import FieldStore
+from weatherdiff.data.storing import judging
 from weatherdiff.errors import (
     ConfigError,
     InputError,
@@ -206,7 +207,7 @@ def test_variables_near_a_bound_are_transformed_and_others_are_not(run, ds):
     rain = found["precipitation_flux"]
     assert (rain.lower, rain.upper) == (0, None)
     deviation = float(ds["precipitation_flux"][training].values.std())
-    assert rain.scale == pytest.approx(module.BEND * deviation, rel=1e-4)
+    assert rain.scale == pytest.approx(judging.BEND * deviation, rel=1e-4)
     assert (found["total_cloud_cover"].lower, found["total_cloud_cover"].upper) == (0, 1)
     assert found["total_cloud_cover"].scale == pytest.approx(cloud[training].std(), rel=1e-4)
     assert (found["tracer"].lower, found["tracer"].upper) == (-2, None)

@@ -101,7 +101,7 @@ def kill_somewhere(
     check_resumed(here, check_killed(here, whole, hashes), whole, runs, hashes)
 
 
-@pytest.mark.parametrize("seed", seeds(40, 400))
+@pytest.mark.parametrize("seed", seeds(45, 400))
 def test_a_run_killed_at_a_write_fsync_or_rename(
     runs: Callable, site: Callable, hashes: Callable, uninterrupted: tuple, seed: int
 ) -> None:
@@ -115,7 +115,7 @@ def test_a_run_killed_while_it_publishes(
     kill_somewhere(runs, site, hashes, uninterrupted, seed, "the end")
 
 
-@pytest.mark.parametrize("seed", seeds(10, 100))
+@pytest.mark.parametrize("seed", seeds(5, 100))
 def test_a_run_killed_at_any_time(
     runs: Callable, site: Callable, hashes: Callable, uninterrupted: tuple, seed: int
 ) -> None:

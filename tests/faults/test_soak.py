@@ -18,7 +18,7 @@ from weatherdiff.forecasting.writer import verify_forecast
 CODES = {-9, 0, 66, 74, 143, -15}  # the last: SIGTERM before anything has begun
 
 
-@pytest.mark.parametrize("cycles", [20, pytest.param(200, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("cycles", [10, pytest.param(200, marks=pytest.mark.deep)])
 def test_whatever_happens_each_initial_time_is_published_once(
     runs: Callable, site: Callable, cycles: int
 ) -> None:
