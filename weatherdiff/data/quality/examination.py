@@ -19,7 +19,7 @@ __all__ = ["Examination", "examine"]
 
 Array = npt.NDArray[Any]
 
-PART_BYTES = 2**25  # of looks at once
+PART_BYTES = 2**21  # of looks at once
 FEWEST, MOST = 512, 2**15  # frames at once
 OFTEN = 0.05  # of the frames repeat the one before: this is how the data are
 LONG = 24  # frames whose mean says how the fields lie ...
