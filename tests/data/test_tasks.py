@@ -46,7 +46,7 @@ def test_a_cluster_gives_the_same_bytes(grown, tmp_path, content):
     one = content(prepare(grown, tmp_path / "one.zarr", **SETTINGS).path)
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -128,7 +128,7 @@ def test_a_distributed_cluster_gives_the_same_bits(forecasts, analyses, referenc
     settings = replace(everything, block=2)
     one = statistics(forecasts, analyses, reference=references, settings=settings)
     with (
-        LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
         client.get_executor() as executor,
     ):
