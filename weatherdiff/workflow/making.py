@@ -139,12 +139,15 @@ def make_forecast(
         keep_members=keep,
     )
 
-    def draw(numbers: range | None) -> Iterator[xr.Dataset]:
-        if older is not None and numbers is not None:
-            return sampler.older_blocks(init_time, older, numbers, analyses)
-        return sampler.blocks(init_time, numbers, analyses)
+    def draw(numbers: range) -> Iterator[xr.Dataset]:
+        if older is None:
+            return sampler.blocks(init_time, numbers, analyses)
+        return sampler.older_blocks(init_time, older, numbers, analyses)
 
-    draw(work.units[0])  # refuses input that is absent or unfit before anything is written
+    # Either refuses input that is absent or unfit before anything is written.
+    rollout = None if keep else sampler.blocks(init_time, None, analyses)
+    if rollout is None:
+        draw(work.units[0])
     made: list[int] = []
 
     def done(unit: int) -> None:
@@ -158,14 +161,13 @@ def make_forecast(
         if work.path.exists() and not overwrite:
             return None
         work.begin()
-        if keep:
+        if rollout is None:
             ours = [
                 unit for unit in work.due()
                 if share is None or share.has(ordinal * len(work.units) + unit)
             ]  # fmt: skip
             _draw_members(sampler, work, ours, init_time, analyses, draw, done)
         else:
-            rollout = sampler.blocks(init_time, None, analyses)
             if sampler.client is not None:
                 from weatherdiff.forecasting.fanout import draw_groups
 

@@ -179,12 +179,14 @@ class Sampler:
         init_time: np.datetime64,
         numbers: range | None = None,
         analyses: xr.Dataset | None = None,
+        *,
+        frames: int | None = None,
     ) -> Rollout:
         """Draw the members of an initial time, a block of frames at a time."""
         return self._forecaster.rollout(
             self.analyses if analyses is None else analyses,
             init_time=init_time,
-            frames=self.frames,
+            frames=frames or self.frames,
             members=numbers or self._options.members,
             seed=self._options.seed,
             sampling=self._sampling,
@@ -197,17 +199,10 @@ class Sampler:
         """Draw the same from an older analysis; see :mod:`weatherdiff.forecasting.fallback`."""
         from weatherdiff.forecasting.fallback import with_later_start
 
-        model = self._forecaster
-        behind = int(np.diff(seconds([older, init_time]))[0]) // model.spec.step
-        rollout = model.rollout(
-            analyses,
-            init_time=older,
-            frames=behind + self.frames,
-            members=numbers,
-            seed=self._options.seed,
-            sampling=self._sampling,
-        )
-        return with_later_start(rollout, init_time, frames=model.spec.frames)
+        spec = self._forecaster.spec
+        behind = int(np.diff(seconds([older, init_time]))[0]) // spec.step
+        rollout = self.blocks(older, numbers, analyses, frames=behind + self.frames)
+        return with_later_start(rollout, init_time, frames=spec.frames)
 
     def require_observed(self, init_times: Iterable[np.datetime64]) -> None:
         """Refuse observations of which no forecast can make use.
