@@ -92,16 +92,12 @@ class Config(Section):
     def _splits_are_apart(self) -> Config:
         """No frame may be in two splits, neither as target nor as history."""
         from weatherdiff.data.prepare import parse_step
-        from weatherdiff.data.windows import Period
 
         reach = (self.window.history - 1) * parse_step(self.window.step)
         gap = parse_step(self.splits.gap) if self.splits.gap is not None else 0
         names = ("training", "validation", "test")
-        spans = [(name, *getattr(self.splits, name)) for name in names]
         named = in_some_calendar(
-            lambda calendar: [
-                (name, Period.parse(first, last, calendar)) for name, first, last in spans
-            ]
+            lambda calendar: [(name, self.splits.period(name, calendar)) for name in names]
         )
         named.sort(key=lambda item: item[1].start)
         for (first, a), (second, b) in pairwise(named):

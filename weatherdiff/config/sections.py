@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
 from weatherdiff.config.products import Products
 from weatherdiff.config.section import Section
 from weatherdiff.config.sources import Box, NewGrid, Secret, Sources
+
+if TYPE_CHECKING:
+    from weatherdiff.data.windows import Period
 
 __all__ = [
     "Batch",
@@ -117,6 +120,13 @@ class Splits(Section):
 
         in_some_calendar(lambda calendar: Period.parse(*span, calendar))
         return span
+
+    def period(self, name: str, calendar: str) -> Period:
+        """Read one of them in the calendar of the data."""
+        from weatherdiff.data.windows import Period
+
+        start, stop = getattr(self, name)
+        return Period.parse(start, stop, calendar)
 
 
 class Model(Section):

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.config import Config
-from weatherdiff.data.windows import Period, find_windows, seconds
+from weatherdiff.data.windows import find_windows, seconds
 from weatherdiff.workflow.fields import (
     init_times_of,
     open_source,
@@ -64,8 +64,7 @@ def check(config: Config) -> str:
     ]
     present = np.ones(len(times), bool)
     for name in ("training", "validation", "test"):
-        start, stop = getattr(config.splits, name)
-        period = Period.parse(start, stop, calendar)
+        period = config.splits.period(name, calendar)
         found = find_windows(times, present, spec, period)
         gaps = f" ({found.absent} more lack a frame)" if found.absent else ""
         lines.append(f"{name:12} {len(found)} windows{gaps}, {period}")

@@ -16,7 +16,6 @@ from weatherdiff.data.prepare import Settings, parse_step
 from weatherdiff.data.prepare import prepare as prepare_store
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.windows import (
-    Period,
     WindowSpec,
     find_windows,
     seconds,
@@ -200,8 +199,7 @@ def windows_of(config: Config, store: FieldStore | SourceFields, split: str) -> 
     from weatherdiff.data.loader import WindowDataset
 
     spec = window_spec(config)
-    start, stop = getattr(config.splits, split)
-    period = Period.parse(start, stop, store.calendar)
+    period = config.splits.period(split, store.calendar)
     windows = find_windows(store.times, store.valid, spec, period)
     if windows.absent or windows.invalid:
         logger.warning(
@@ -235,7 +233,7 @@ def init_times_of(
         times, valid = store.times, store.valid
     window = config.window
     spec = WindowSpec(window.history, frames or window.frames, parse_step(window.step))
-    found = find_windows(times, valid, spec, Period.parse(*config.splits.test, calendar))
+    found = find_windows(times, valid, spec, config.splits.period("test", calendar))
     if not len(found):
         raise MissingInputError(
             "No initial time of the test period has all its frames in the data."

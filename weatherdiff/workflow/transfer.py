@@ -83,8 +83,7 @@ def on_terms_of(
             )
     for name in ("validation", "test"):
         learnt = start.normalizer.period
-        first, last = getattr(config.splits, name)
-        held = Period.parse(first, last, learnt.calendar)
+        held = config.splits.period(name, learnt.calendar)
         if held.start <= learnt.stop and learnt.start <= held.stop:
             logger.warning(
                 "The model %s was trained on %s, which touches the %s period %s: if its data are "
@@ -200,8 +199,7 @@ def _held_out(config: Config, store: FieldStore) -> Any:
     reach += parse_step(splits.gap) if splits.gap is not None else 0
     held = np.zeros(len(store.times), bool)
     for name in ("validation", "test"):
-        first, last = getattr(splits, name)
-        period = Period.parse(first, last, store.calendar)
+        period = splits.period(name, store.calendar)
         held |= Period(period.start - reach, period.stop).contains(store.times)
     return held
 
