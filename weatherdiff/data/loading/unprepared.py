@@ -36,11 +36,10 @@ from weatherdiff.data.loading.reader import Reader
 from weatherdiff.data.normalization import Normalizer, fit_normalizer
 from weatherdiff.data.prepare import Settings, make_plan, plain, spec_of, standard_static
 from weatherdiff.data.sources.source import SOURCES, Source
-from weatherdiff.data.storing.judging import judge
+from weatherdiff.data.storing.judging import judge, refuse_infinite
 from weatherdiff.data.storing.moments import frame_moments
 from weatherdiff.data.storing.plan import Plan, analysis_times
 from weatherdiff.data.windows import Int, Period
-from weatherdiff.errors import InputError
 from weatherdiff.grid import Grid
 from weatherdiff.staging import staged
 
@@ -256,12 +255,10 @@ def _learn(source: Source, plan: Plan, settings: Settings, progress: Progress | 
     for start in range(0, plan.times, plan.shard):
         indices = np.arange(start, min(start + plan.shard, plan.times))
         block = reader.read(indices)
-        if np.isinf(block).any():
-            time, channel = np.argwhere(np.isinf(block))[0][:2]
-            raise InputError(
-                f"{plan.channels[channel]} has infinite values, first at time index "
-                f"{start + time}; mask or correct them."
-            )
+        refuse_infinite(
+            block, start=start, times=times, calendar=plan.calendar, labels=plan.channels,
+            advice="mask or correct them",
+        )  # fmt: skip
         tables.append(frame_moments(block))
         mask |= np.any(~np.isnan(block), axis=0)
         if small:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from weatherdiff import schema
+from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.storing.moments import Moments
 from weatherdiff.data.storing.plan import analysis_times
@@ -18,7 +19,7 @@ from weatherdiff.data.storing.transforms import BoundedTransform
 from weatherdiff.data.windows import Period
 from weatherdiff.errors import InputError
 
-__all__ = ["Fill", "judge", "require_bounds"]
+__all__ = ["Fill", "judge", "refuse_infinite", "require_bounds"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,45 @@ def judge(
     transforms = _transforms(ds, channels, frames[period.contains(times)])
     require_bounds(channels, transforms, frames)
     return np.asarray(~gaps.any(axis=1)), transforms
+
+
+def refuse_infinite(
+    block: npt.NDArray[np.float32],
+    *,
+    start: int,
+    times: npt.NDArray[np.int64],
+    calendar: str,
+    labels: Sequence[str],
+    advice: str,
+) -> None:
+    """Refuse infinite values, and say where the first of them are.
+
+    Parameters
+    ----------
+    block : (time, channel, latitude, longitude)
+    start : int
+        Position of its first frame in ``times``.
+    times : (time,)
+        Of all frames, in seconds.
+    calendar : str
+        Of the times.
+    labels : sequence of str
+        Of the channels.
+    advice : str
+        What to do.
+
+    Raises
+    ------
+    InputError
+    """
+    infinite = np.isinf(block)
+    if infinite.any():
+        time, channel = np.argwhere(infinite)[0][:2]
+        raise InputError(
+            f"{labels[channel]} has infinite values, first at time index {start + time}, "
+            f"{Calendar(calendar).iso(times[start + time])}, in "
+            f"{infinite[time, channel].mean():.1%} of the field; {advice}."
+        )
 
 
 def require_bounds(

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weatherdiff.data.calendars import STANDARD, Calendar
+from weatherdiff.data.calendars import STANDARD
 from weatherdiff.data.quality import Looker, without_infinite
 from weatherdiff.data.sources.source import Source
+from weatherdiff.data.storing.judging import refuse_infinite
 from weatherdiff.data.storing.moments import (
     NOTHING,
     STATISTICS,
@@ -42,7 +43,7 @@ from weatherdiff.data.storing.shards import (
     unpack_shard,
 )
 from weatherdiff.data.windows import Int
-from weatherdiff.errors import InputError, StorageError
+from weatherdiff.errors import StorageError
 from weatherdiff.sealed import seal, unseal
 
 __all__ = ["CHANGES", "FIELDS", "FRAMES", "LOG", "LOOKS", "SEEN", "Job"]
@@ -55,6 +56,8 @@ Entry = dict[str, Any]
 FIELDS, FRAMES, CHANGES, SEEN = "fields", "moments/frames", "moments/changes", "moments/seen"
 LOOKS = "quality/looks"
 LOG = "fields/log"
+
+ADVICE = "correct them, or have such frames left out with data.quality: mark"
 
 ENCODERS = 2  # threads that compress the frames of one task
 
@@ -139,7 +142,10 @@ class Job:
             infinite = without_infinite(block)
         else:
             infinite = np.zeros(block.shape[:2])
-            self._refuse_infinite(block, start + old)
+            refuse_infinite(
+                block, start=start + old, times=self.times, calendar=self.calendar,
+                labels=self.source.channels.labels, advice=ADVICE,
+            )  # fmt: skip
         looks = None if self.looker is None else self._look(block, infinite, stop - start)
         block[infinite > 0] = np.nan  # the whole frame is not to be trusted
         with ThreadPoolExecutor(ENCODERS) as pool:
@@ -322,17 +328,6 @@ class Job:
         if len(chunks) < old:
             raise StorageError(f"{path} has lost frames; prepare it again.")
         return chunks
-
-    def _refuse_infinite(self, block: Array, start: int) -> None:
-        infinite = np.isinf(block)
-        if infinite.any():
-            time, channel = np.argwhere(infinite)[0][:2]
-            raise InputError(
-                f"{self.source.channels.labels[channel]} has infinite values, first at time index "
-                f"{start + time}, {Calendar(self.calendar).iso(self.times[start + time])}, in "
-                f"{infinite[time, channel].mean():.1%} of the field; correct them, or have such "
-                "frames left out with data.quality: mark."
-            )
 
     def _look(self, block: Array, infinite: Array, stop: int) -> Array:
         assert self.looker is not None  # noqa: S101  (for the type checker)
