@@ -22,7 +22,7 @@ from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.storing.inventory import FILES, Inventory
 from weatherdiff.data.storing.manifest import FILE as MANIFEST
 from weatherdiff.data.storing.manifest import Manifest
-from weatherdiff.data.storing.profiles import LZ4, Profile
+from weatherdiff.data.storing.profiles import Profile
 from weatherdiff.data.storing.stored_array import UnknownLayoutError
 from weatherdiff.data.windows import Int
 from weatherdiff.errors import InputError, MissingInputError, StorageError
@@ -39,7 +39,6 @@ ADVICE = "The store is damaged; prepare it again."
 # The checksum finds flipped bits. A chunk that is lost reads as the fill value without an error, so
 # that is one which fields never have (prepare refuses it).
 LOST = np.float32(np.inf)
-CODECS = LZ4
 
 
 @dataclass(frozen=True)

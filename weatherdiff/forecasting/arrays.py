@@ -18,7 +18,7 @@ import xarray as xr
 import zarr
 
 from weatherdiff.data.calendars import Calendar
-from weatherdiff.data.store import CODECS
+from weatherdiff.data.storing.profiles import LZ4
 from weatherdiff.errors import InputError
 
 __all__ = [
@@ -75,7 +75,7 @@ def create_fields(
             ),
             dtype=np.float32,
             fill_value=np.nan,
-            compressors=CODECS,
+            compressors=LZ4,
             dimension_names=[str(d) for d in values.dims],
             config={"write_empty_chunks": True},
             attributes={**values.attrs, "coordinates": "valid_time"},
@@ -159,7 +159,7 @@ def _coordinate(
         name,
         data=values,
         chunks=values.shape,
-        compressors=CODECS,  # with a checksum, also for those that read without weatherdiff
+        compressors=LZ4,  # with a checksum, also for those that read without weatherdiff
         dimension_names=[str(d) for d in ds[name].dims],
         attributes={**ds[name].attrs, **attributes},
     )

@@ -13,7 +13,7 @@ import zarr
 
 from weatherdiff.data.loading.reader import BlockReader, Reader
 from weatherdiff.data.loading.unprepared import SourceFields
-from weatherdiff.data.store import CODECS
+from weatherdiff.data.storing.profiles import LZ4
 from weatherdiff.data.windows import Int
 
 __all__ = ["Gain", "measure_gain"]
@@ -67,7 +67,7 @@ def measure_gain(fields: SourceFields, indices: Int, *, batch_size: int) -> Gain
             data=piece,
             chunks=(1, *piece.shape[1:]),
             shards=piece.shape,
-            compressors=CODECS,
+            compressors=LZ4,
         )
         unprepared = _rate(fields.reader(), inside + first, batch_size)
         prepared = _rate(BlockReader(Path(folder) / "piece"), inside, batch_size)

@@ -35,7 +35,12 @@ from zarr.abc.store import (
 )
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
-from weatherdiff.data.sources.remote import Patience, file_system, require_no_secret
+from weatherdiff.data.sources.remote import (
+    Patience,
+    file_system,
+    require_length,
+    require_no_secret,
+)
 from weatherdiff.data.sources.trust import require_fits
 from weatherdiff.errors import ConfigError, InputError, MissingInputError
 
@@ -230,8 +235,8 @@ class ReferenceStore(Store):
 
         async def once() -> bytes:
             content = bytes(await fs._cat_file(path, start=offset, end=stop))
-            if length is not None and len(content) != length:
-                raise EOFError(f"{len(content)} of {length} bytes came")
+            if length is not None:
+                require_length(len(content), length)
             return content
 
         try:
