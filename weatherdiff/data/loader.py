@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from weatherdiff.data.fields import Fields
 from weatherdiff.data.forcings import forcing_fields, static_fields
 from weatherdiff.data.loading.order import Order
 from weatherdiff.data.loading.reader import Reader
 from weatherdiff.data.loading.states import MemoryReader, StateReader
 from weatherdiff.data.loading.stream import WindowStream
-from weatherdiff.data.loading.unprepared import SourceFields
-from weatherdiff.data.store import FieldStore
 from weatherdiff.data.windows import Int, Windows, WindowSpec
 
 __all__ = ["Batch", "WindowDataset", "static_channels"]
@@ -75,7 +74,7 @@ class WindowDataset(Dataset[Batch]):
 
     def __init__(
         self,
-        store: FieldStore | SourceFields,
+        store: Fields,
         windows: Windows,
         spec: WindowSpec,
         forcings: Sequence[str],
@@ -171,6 +170,6 @@ class WindowDataset(Dataset[Batch]):
         return weights
 
 
-def static_channels(store: FieldStore | SourceFields) -> npt.NDArray[np.float32]:
+def static_channels(store: Fields) -> npt.NDArray[np.float32]:
     """All static inputs of a store: position, mask, and the user's own; (static, lat, lon)."""
     return np.concatenate([static_fields(store.grid, store.mask), store.static])

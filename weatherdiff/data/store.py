@@ -17,6 +17,7 @@ import zarr
 
 from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.channels import Channels
+from weatherdiff.data.fields import Fields
 from weatherdiff.data.loading.reader import BlockReader, FunctionReader, Reader
 from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.storing.inventory import FILES, Inventory
@@ -41,8 +42,8 @@ ADVICE = "The store is damaged; prepare it again."
 LOST = np.float32(np.inf)
 
 
-@dataclass(frozen=True)
-class FieldStore:
+@dataclass(frozen=True, kw_only=True)
+class FieldStore(Fields):
     """Prepared fields: one array (time, channel, latitude, longitude) and its statistics.
 
     On disk it is a Zarr v3 group that xarray opens: ``fields`` (float32, physical units, one time
@@ -57,19 +58,8 @@ class FieldStore:
     Attributes
     ----------
     path : Path
-    channels : Channels
-    grid : Grid
-    times : (time,)
-        Seconds since 1970-01-01 UTC, ascending; gaps are simply not there.
-    valid : (time,)
-        False where a frame has missing data in cells that have data at other times.
-    mask : (channel, latitude, longitude)
-        False in cells that never have data (sea, for a land data set).
-    static : (static, latitude, longitude)
-        The user's own static fields, normalised.
-    normalizer : Normalizer
-    metadata : dict
-        Everything else: provenance, names of static fields, the user's layout, the manifest.
+    channels, grid, times, valid, mask, static, normalizer, metadata
+        As of :class:`~weatherdiff.data.fields.Fields`; the metadata hold the manifest, too.
 
     Examples
     --------
@@ -79,14 +69,6 @@ class FieldStore:
     """
 
     path: Path
-    channels: Channels
-    grid: Grid
-    times: Int
-    valid: npt.NDArray[np.bool_]
-    mask: npt.NDArray[np.bool_]
-    static: npt.NDArray[np.float32]
-    normalizer: Normalizer
-    metadata: dict[str, Any]
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> FieldStore:
@@ -159,21 +141,6 @@ class FieldStore:
         if damage:
             raise InputError(f"{path} is damaged: {'; '.join(damage)}.")
         return store
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(time, channel, latitude, longitude)."""
-        return (len(self.times), len(self.channels), *self.grid.shape)
-
-    @property
-    def calendar(self) -> str:
-        """CF name of the calendar of the times."""
-        return self.normalizer.period.calendar
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the fields when decoded."""
-        return 4 * int(np.prod(self.shape))
 
     @property
     def profile(self) -> Profile:

@@ -12,6 +12,7 @@ import xarray as xr
 from weatherdiff.config import Config
 from weatherdiff.data.append import append
 from weatherdiff.data.calendars import STANDARD, Calendar
+from weatherdiff.data.fields import Fields
 from weatherdiff.data.prepare import Settings, parse_step
 from weatherdiff.data.prepare import prepare as prepare_store
 from weatherdiff.data.store import FieldStore
@@ -27,7 +28,6 @@ from weatherdiff.workflow.record import timed
 
 if TYPE_CHECKING:
     from weatherdiff.data.loader import WindowDataset
-    from weatherdiff.data.loading.unprepared import SourceFields
 
 __all__ = [
     "init_times_of",
@@ -167,7 +167,7 @@ def open_store(config: Config) -> FieldStore:
     return store
 
 
-def open_training_fields(config: Config) -> FieldStore | SourceFields:
+def open_training_fields(config: Config) -> Fields:
     """Open what training reads: the field store, or the source itself if ``data.prepare`` is false.
 
     Raises
@@ -194,7 +194,7 @@ def window_spec(config: Config) -> WindowSpec:
     return WindowSpec(window.history, window.frames, parse_step(window.step))
 
 
-def windows_of(config: Config, store: FieldStore | SourceFields, split: str) -> WindowDataset:
+def windows_of(config: Config, store: Fields, split: str) -> WindowDataset:
     """Give the windows of a split; those left out are counted in the log."""
     from weatherdiff.data.loader import WindowDataset
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from weatherdiff.config import Config
+from weatherdiff.data.fields import Fields
 from weatherdiff.data.prepare import parse_step
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.windows import Period, find_windows
@@ -19,7 +20,6 @@ from weatherdiff.workflow.fields import window_spec
 if TYPE_CHECKING:
     from weatherdiff.data.loader import WindowDataset
     from weatherdiff.data.loading.mixture import Deviation
-    from weatherdiff.data.loading.unprepared import SourceFields
     from weatherdiff.flow import Objective
     from weatherdiff.forecasting.forecaster import Forecaster
     from weatherdiff.models import VideoDenoiser
@@ -46,9 +46,7 @@ def load_start(config: Config) -> Forecaster | None:
     return None if start is None else Forecaster.load(start)
 
 
-def on_terms_of(
-    start: Forecaster, store: FieldStore | SourceFields, config: Config
-) -> FieldStore | SourceFields:
+def on_terms_of(start: Forecaster, store: Fields, config: Config) -> Fields:
     """Normalise a store with the statistics of a trained model.
 
     Raises

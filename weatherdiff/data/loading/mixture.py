@@ -18,12 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from weatherdiff.data.fields import Fields
 from weatherdiff.data.loader import Batch, WindowDataset
 from weatherdiff.data.loading.order import ExactOrder, keyed_permutation
 from weatherdiff.data.loading.reader import Reader
-from weatherdiff.data.loading.unprepared import SourceFields
 from weatherdiff.data.normalization import Normalizer
-from weatherdiff.data.store import FieldStore
 from weatherdiff.data.windows import Int, Windows
 from weatherdiff.errors import ConfigError, GridMismatchError, InputError
 
@@ -37,7 +36,6 @@ __all__ = [
 ]
 
 Float = npt.NDArray[np.float32]
-Fields = FieldStore | SourceFields
 
 SAMPLE = 64  # frames by which two data sets are compared
 LARGEST = 10**6  # denominator of a share

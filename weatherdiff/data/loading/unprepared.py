@@ -31,6 +31,7 @@ import xarray as xr
 
 from weatherdiff import schema
 from weatherdiff.data.channels import Channels
+from weatherdiff.data.fields import Fields
 from weatherdiff.data.loading.direct import direct_reader
 from weatherdiff.data.loading.reader import Reader
 from weatherdiff.data.normalization import Normalizer, fit_normalizer
@@ -56,44 +57,21 @@ APART = 4  # frames that are read for one that is wanted, at most
 FAR = 64  # frames between two that are read at once, at most
 
 
-@dataclass(frozen=True)
-class SourceFields:
+@dataclass(frozen=True, kw_only=True)
+class SourceFields(Fields):
     """What a :class:`~weatherdiff.data.store.FieldStore` is for training, of a source as it is.
 
     Attributes
     ----------
     source : Source
     channels, grid, times, valid, mask, static, normalizer
-        As of a :class:`~weatherdiff.data.store.FieldStore`.
+        As of :class:`~weatherdiff.data.fields.Fields`.
     metadata : dict
         Of these the same: ``static``, ``fill``, ``source``, ``frames_with_gaps``; ``created`` names
         the source and its settings.
     """
 
     source: Source
-    channels: Channels
-    grid: Grid
-    times: Int
-    valid: npt.NDArray[np.bool_]
-    mask: npt.NDArray[np.bool_]
-    static: npt.NDArray[np.float32]
-    normalizer: Normalizer
-    metadata: dict[str, Any]
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(time, channel, latitude, longitude)."""
-        return (len(self.times), len(self.channels), *self.grid.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the fields when decoded."""
-        return 4 * int(np.prod(self.shape))
-
-    @property
-    def calendar(self) -> str:
-        """CF name of the calendar of the times."""
-        return self.normalizer.period.calendar
 
     def reader(self, *, threads: int = 1) -> Reader:
         """Give what reads physical frames; ``threads`` of one call are no faster here."""
