@@ -26,6 +26,14 @@ from weatherdiff.forecasting.forecaster import Forecaster
 from weatherdiff.models import VideoDenoiser
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Repeat a test: a few times in every run, more often in the deep ones."""
+    for marker in metafunc.definition.iter_markers("attempts"):
+        name, quick, deep = marker.args
+        more = [pytest.param(i, marks=pytest.mark.deep) for i in range(quick, deep)]
+        metafunc.parametrize(name, [*range(quick), *more])
+
+
 class Runs:
     """The command line in processes of their own, which fork in an instant."""
 
@@ -292,3 +300,32 @@ def hashes() -> Callable[[Path], dict[str, str]]:
 def soon() -> Callable[[], float]:
     """Tell a moment at which all that start may begin at once."""
     return lambda: time.monotonic() + 1.0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mount file systems of so many kB; skip where that is not allowed."""
+    mounted: list[Path] = []
+
+    def mount(size: int) -> Path:
+        place = tmp_path / f"disk{len(mounted)}"
+        place.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", place]
+        try:
+            done = subprocess.run(command, capture_output=True).returncode == 0
+        except FileNotFoundError:
+            done = False
+        if not done:
+            pytest.skip("no file system may be mounted here")
+        mounted.append(place)
+        return place
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.fixture(scope="module")
+def kept() -> dict[str, Any]:
+    """What the tests of a file find out once."""
+    return {}

@@ -27,6 +27,7 @@ from weatherdiff.workflow.sampling import Sampler
 
 INIT = np.datetime64("2020-01-30T06", "ns")
 NAME = "2020-01-30T06.zarr"
+COMMAND = ("batch", "--now", "2020-01-30T07", "--max-lateness", "2h")
 PRODUCTS = {"mean": True, "quantiles": [0.5]}
 
 
@@ -185,16 +186,21 @@ def test_workers_killed_at_any_time(
     assert hashes(here.forecasts / NAME) == whole
 
 
+def drawing(runs: Any, here: Any, log: Path, *, workers: int) -> int:
+    """Start a run with a cluster, and wait until it draws; return its process."""
+    pid = runs.start(*COMMAND, here.config, "--scheduler", f"local:{workers}", log=log)
+    limit = time.monotonic() + 300
+    while time.monotonic() < limit and not list(here.forecasts.glob(".*.work/begun/*")):
+        time.sleep(0.01)
+    return int(pid)
+
+
 @pytest.mark.deep
 def test_the_command_line_fans_out_and_outlives_a_worker(
     runs: Callable, site: Callable, hashes: Callable, whole: dict[str, str], tmp_path: Path
 ) -> None:
     here, log = site(), tmp_path / "log"
-    command = ("batch", here.config, "--now", "2020-01-30T07", "--max-lateness", "2h")
-    pid = runs.start(*command, "--scheduler", "local:2", log=log)
-    limit = time.monotonic() + 300
-    while time.monotonic() < limit and not list(here.forecasts.glob(".*.work/begun/*")):
-        time.sleep(0.01)
+    pid = drawing(runs, here, log, workers=2)
     for worker in _workers(pid)[:1]:
         os.kill(worker, signal.SIGKILL)
     assert runs.wait(pid) == 0, log.read_text()
@@ -209,15 +215,11 @@ def test_a_run_with_a_cluster_that_is_told_to_stop_is_gone_on_with(
     runs: Callable, site: Callable, hashes: Callable, whole: dict[str, str], tmp_path: Path
 ) -> None:
     here, log = site(), tmp_path / "log"
-    command = ("batch", here.config, "--now", "2020-01-30T07", "--max-lateness", "2h")
-    pid = runs.start(*command, "--scheduler", "local:1", log=log)
-    limit = time.monotonic() + 300
-    while time.monotonic() < limit and not list(here.forecasts.glob(".*.work/begun/*")):
-        time.sleep(0.01)
+    pid = drawing(runs, here, log, workers=1)
     os.kill(pid, signal.SIGTERM)
     assert runs.wait(pid) == 143, log.read_text()
     assert here.visible == []
-    assert runs(*command)[0] == 0
+    assert runs(*COMMAND, here.config)[0] == 0
     assert hashes(here.forecasts / NAME) == whole
 
 

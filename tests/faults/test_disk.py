@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,29 +13,6 @@ from weatherdiff.forecasting.writer import verify_forecast
 NOW = ("--now", "2020-01-30T07")
 NAME = "2020-01-30T06.zarr"
 EARLIER = "2020-01-29T18.zarr"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mount file systems of so many kB; skip where that is not allowed."""
-    mounted: list[Path] = []
-
-    def mount(size: int) -> Path:
-        place = tmp_path / f"disk{len(mounted)}"
-        place.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", place]
-        try:
-            done = subprocess.run(command, capture_output=True).returncode == 0
-        except FileNotFoundError:
-            done = False
-        if not done:
-            pytest.skip("no file system may be mounted here")
-        mounted.append(place)
-        return place
-
-    yield mount
-    for place in mounted:
-        subprocess.run(["umount", "-l", place], check=True)
 
 
 def check_full(runs: Callable, here: object, code: int, text: str) -> None:

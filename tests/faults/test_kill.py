@@ -22,17 +22,6 @@ BATCH = ("--now", "2020-01-30T07:00", "--max-lateness", "2h")
 PUBLISHING = 100  # points from the manifest on, about
 
 
-def seeds(quick: int, deep: int) -> list[Any]:
-    """So many always, and the rest with ``-m deep``."""
-    return [*range(quick), *(pytest.param(i, marks=pytest.mark.deep) for i in range(quick, deep))]
-
-
-@pytest.fixture(scope="module")
-def kept() -> dict[str, Any]:
-    """What the tests of this file find out once."""
-    return {}
-
-
 @pytest.fixture
 def uninterrupted(
     runs: Callable, site: Callable, hashes: Callable, tmp_path: Path, kept: dict[str, Any]
@@ -101,21 +90,21 @@ def kill_somewhere(
     check_resumed(here, check_killed(here, whole, hashes), whole, runs, hashes)
 
 
-@pytest.mark.parametrize("seed", seeds(45, 400))
+@pytest.mark.attempts("seed", 45, 400)
 def test_a_run_killed_at_a_write_fsync_or_rename(
     runs: Callable, site: Callable, hashes: Callable, uninterrupted: tuple, seed: int
 ) -> None:
     kill_somewhere(runs, site, hashes, uninterrupted, seed, "a point")
 
 
-@pytest.mark.parametrize("seed", seeds(2, 20))
+@pytest.mark.attempts("seed", 2, 20)
 def test_a_run_killed_while_it_publishes(
     runs: Callable, site: Callable, hashes: Callable, uninterrupted: tuple, seed: int
 ) -> None:
     kill_somewhere(runs, site, hashes, uninterrupted, seed, "the end")
 
 
-@pytest.mark.parametrize("seed", seeds(5, 100))
+@pytest.mark.attempts("seed", 5, 100)
 def test_a_run_killed_at_any_time(
     runs: Callable, site: Callable, hashes: Callable, uninterrupted: tuple, seed: int
 ) -> None:

@@ -26,11 +26,6 @@ PRODUCTS = {
 }
 
 
-def points(quick: int, deep: int) -> list[Any]:
-    """So many always, and the rest with ``-m deep``."""
-    return [*range(quick), *(pytest.param(i, marks=pytest.mark.deep) for i in range(quick, deep))]
-
-
 def lay_out(site: Callable, **forecast: Any) -> Any:
     """Give an output folder whose forecasts are products."""
     here = site()
@@ -38,12 +33,6 @@ def lay_out(site: Callable, **forecast: Any) -> Any:
     document["forecast"] |= {"products": PRODUCTS, **forecast}
     here.config.write_text(yaml.safe_dump(document))
     return here
-
-
-@pytest.fixture(scope="module")
-def kept() -> dict[str, Any]:
-    """What the tests of this file find out once."""
-    return {}
 
 
 @pytest.fixture
@@ -63,7 +52,7 @@ def uninterrupted(
     return kept["content"], kept["count"]
 
 
-@pytest.mark.parametrize("seed", points(2, 20))
+@pytest.mark.attempts("seed", 2, 20)
 def test_a_run_without_members_killed_at_any_point_goes_on(
     runs: Callable, site: Callable, hashes: Callable, uninterrupted: tuple, seed: int
 ) -> None:

@@ -12,7 +12,6 @@ import pytest
 from weatherdiff.forecasting.writer import verify_forecast
 
 INIT, NAME = "2020-01-30T06", "2020-01-30T06.zarr"
-DEEP = [pytest.param(i, marks=pytest.mark.deep) for i in range(1, 10)]
 COMMANDS = {
     "batch": ("--init", INIT, "--now", "2020-01-30T07"),
     "forecast": ("--init", INIT),
@@ -21,9 +20,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("verb", COMMANDS)
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize(
-    "attempt", [0, *(pytest.param(i, marks=pytest.mark.deep) for i in range(1, 10))]
-)
+@pytest.mark.attempts("attempt", 1, 10)
 def test_a_forecast_that_is_stopped_keeps_its_units(
     runs: Callable, site: Callable, verb: str, how: signal.Signals, code: int, attempt: int
 ) -> None:

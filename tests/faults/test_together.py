@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from weatherdiff.forecasting.writer import verify_forecast
 
 INITS = [f"2020-01-{day}T{hour:02}" for day in (29, 30) for hour in (0, 6, 12, 18)]
-
-
-def attempts(quick: int, deep: int) -> list[Any]:
-    """So many always, and the rest with ``-m deep``."""
-    return [*range(quick), *(pytest.param(i, marks=pytest.mark.deep) for i in range(quick, deep))]
 
 
 def together(
@@ -30,9 +24,7 @@ def together(
     return [runs.wait(pid) for pid in pids]
 
 
-@pytest.mark.parametrize(
-    "attempt", [0, 1, *(pytest.param(i, marks=pytest.mark.deep) for i in range(2, 20))]
-)
+@pytest.mark.attempts("attempt", 2, 20)
 def test_of_eight_runs_of_one_initial_time_one_publishes_and_the_others_exit_with_75(
     runs: Callable, site: Callable, soon: Callable, tmp_path: Path, attempt: int
 ) -> None:
@@ -49,9 +41,7 @@ def test_of_eight_runs_of_one_initial_time_one_publishes_and_the_others_exit_wit
     verify_forecast(here.forecasts / here.visible[0])
 
 
-@pytest.mark.parametrize(
-    "attempt", [0, *(pytest.param(i, marks=pytest.mark.deep) for i in range(1, 5))]
-)
+@pytest.mark.attempts("attempt", 1, 5)
 def test_runs_of_different_initial_times_all_publish(
     runs: Callable, site: Callable, soon: Callable, tmp_path: Path, attempt: int
 ) -> None:

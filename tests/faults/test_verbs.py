@@ -10,8 +10,7 @@ import csv
 import random
 import shutil
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,6 @@ AGAIN = {
     "train": ["--overwrite"],
     "evaluate": ["--set", "evaluation.baselines=[climatology]"],
 }
-
-
-def seeds(quick: int, deep: int) -> list[Any]:
-    """So many always, and the rest with ``-m deep``."""
-    return [*range(quick), *(pytest.param(i, marks=pytest.mark.deep) for i in range(quick, deep))]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,7 +66,7 @@ def losses(output: Path) -> dict[int, tuple[str, str]]:
     return {step: facts for step, facts in sorted(found.items()) if any(facts)}
 
 
-@pytest.mark.parametrize("seed", seeds(2, 20))
+@pytest.mark.attempts("seed", 2, 20)
 @pytest.mark.parametrize("verb", ["prepare", "evaluate"])
 def test_a_verb_killed_anywhere_shows_nothing_partial_and_ends_the_same(
     runs: Callable, workshop: Any, tmp_path: Path, verb: str, seed: int
@@ -87,7 +81,7 @@ def test_a_verb_killed_anywhere_shows_nothing_partial_and_ends_the_same(
     check_done(workshop, verb, here)
 
 
-@pytest.mark.parametrize("seed", seeds(5, 50))
+@pytest.mark.attempts("seed", 5, 50)
 def test_of_a_checkpoint_that_was_being_saved_the_last_good_one_loads(
     runs: Callable, workshop: Any, tmp_path: Path, seed: int
 ) -> None:
@@ -105,7 +99,7 @@ def test_of_a_checkpoint_that_was_being_saved_the_last_good_one_loads(
     assert losses(here.folder) == losses(whole.folder)
 
 
-@pytest.mark.parametrize("seed", seeds(1, 10))
+@pytest.mark.attempts("seed", 1, 10)
 @pytest.mark.parametrize("verb", ["prepare", "train", "evaluate"])
 def test_a_verb_that_is_terminated_exits_with_143_and_is_gone_on_with(
     runs: Callable, workshop: Any, tmp_path: Path, verb: str, seed: int
@@ -150,34 +144,19 @@ def test_without_room_a_verb_exits_with_74_and_what_was_there_stays(
     READ[verb](workshop.output(verb, here))
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of some MB; skip where none may be mounted."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", place]
-    try:
-        done = subprocess.run(command, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        done = False
-    if not done:
-        pytest.skip("no file system may be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
-
-
 @pytest.mark.deep
 @pytest.mark.parametrize("tenth", range(0, 10, 3))
 @pytest.mark.parametrize("verb", ["prepare", "train", "evaluate"])
 def test_on_a_small_file_system_that_is_full_what_was_there_stays(
-    runs: Callable, workshop: Any, small_disk: Path, verb: str, tenth: int
+    runs: Callable, workshop: Any, small_disk: Callable[[int], Path], verb: str, tenth: int
 ) -> None:
-    here = workshop.due(verb, small_disk / "site", again=True)
+    disk = small_disk(16 * 1024)
+    here = workshop.due(verb, disk / "site", again=True)
     free = size(workshop.output(verb, here)) * tenth // 10
-    left = shutil.disk_usage(small_disk).free
-    (small_disk / "filler").write_bytes(b"x" * max(0, left - free))
+    left = shutil.disk_usage(disk).free
+    (disk / "filler").write_bytes(b"x" * max(0, left - free))
     check_full(workshop, verb, here, *runs(verb, here.config, *AGAIN[verb]))
-    (small_disk / "filler").unlink()
+    (disk / "filler").unlink()
     code, text = runs(verb, here.config, *AGAIN[verb])
     assert code == 0, text
     READ[verb](workshop.output(verb, here))

@@ -59,23 +59,12 @@ def products(ensemble: xr.Dataset) -> Products:
 
 
 @pytest.fixture
-def work(forecaster: Forecaster, products: Products, tmp_path: Path) -> Callable[..., Work]:
-    """Announce blocks of three frames of five members, in groups of two."""
+def work(announce: Callable[..., Work], products: Products) -> Callable[..., Work]:
+    """Announce members with their products."""
 
     def make(folder: str, **options: Any) -> Work:
-        mask = xr.DataArray(forecaster.mask, dims=("channel", "latitude", "longitude"))
-        valid = forecaster.channels.unstack(mask)
-        leads = forecaster.spec.step * np.arange(1, FRAMES + 1)
-        return Work(
-            folder=tmp_path / folder,
-            example=forecaster.layout(INIT, MEMBERS),
-            lead_times=leads.astype("timedelta64[s]").astype("timedelta64[ns]"),
-            block=(forecaster.spec.frames, 2),
-            attributes={"seed": 0},
-            valid={str(n): v.to_numpy() for n, v in valid.data_vars.items()},
-            products=products,
-            **options,
-        )
+        sizes = {"members": MEMBERS, "frames": FRAMES}
+        return announce(folder, {"seed": 0}, **sizes, products=products, **options)
 
     return make
 

@@ -23,21 +23,11 @@ MEMBERS, FRAMES = 5, 5
 
 
 @pytest.fixture
-def work(forecaster: Forecaster, tmp_path: Path) -> Callable[..., Work]:
-    """Announce five frames, in blocks of three, of five members, in units of two."""
+def work(announce: Callable[..., Work]) -> Callable[..., Work]:
+    """Announce five members, in units of two."""
 
     def make(folder: str = "forecasts", **attributes: Any) -> Work:
-        mask = xr.DataArray(forecaster.mask, dims=("channel", "latitude", "longitude"))
-        valid = forecaster.channels.unstack(mask)
-        leads = forecaster.spec.step * np.arange(1, FRAMES + 1)
-        return Work(
-            folder=tmp_path / folder,
-            example=forecaster.layout(INIT, MEMBERS),
-            lead_times=leads.astype("timedelta64[s]").astype("timedelta64[ns]"),
-            block=(forecaster.spec.frames, 2),
-            attributes={"seed": 0, **attributes},
-            valid={str(n): v.to_numpy() for n, v in valid.data_vars.items()},
-        )
+        return announce(folder, {"seed": 0, **attributes}, members=MEMBERS, frames=FRAMES)
 
     return make
 
