@@ -102,7 +102,7 @@ def small_windows(small_store: FieldStore) -> dict[str, WindowDataset]:
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_network(small_store: FieldStore) -> Callable[..., VideoDenoiser]:
     """Build networks for the small windows: a few thousand random weights, none of them zero."""
 
@@ -148,3 +148,9 @@ def forecaster(
         fill=False,
         provenance={"source": {"licence": "CC0"}},
     )
+
+
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the layout and drawing of a page's pictures away, where it is not they that matter."""
+    monkeypatch.setattr("weatherdiff.report.exhibits.picture", lambda figure, **_: "")
