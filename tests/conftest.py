@@ -23,6 +23,19 @@ FORCINGS = ("time_of_day",)
 TRAINING = ("2019-12-20", "2020-01-18")
 VALIDATION = ("2020-01-20", "2020-01-27")
 TEST = ("2020-01-29", "2020-02-02")
+# A file goes to one process as a whole: what takes long comes first, and doctests come last.
+LONG = ("tests/test_workflow.py", "tests/test_notebooks.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let xdist hand out files in our order, rather than those with few tests last."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long before all others."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 def make_analyses(latitude: np.ndarray, longitude: np.ndarray, days: int = 45) -> xr.Dataset:
@@ -102,7 +115,7 @@ def small_windows(small_store: FieldStore) -> dict[str, WindowDataset]:
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_network(small_store: FieldStore) -> Callable[..., VideoDenoiser]:
     """Build networks for the small windows: a few thousand random weights, none of them zero."""
 
@@ -148,3 +161,9 @@ def forecaster(
         fill=False,
         provenance={"source": {"licence": "CC0"}},
     )
+
+
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the layout and drawing of a page's pictures away, where it is not they that matter."""
+    monkeypatch.setattr("weatherdiff.report.exhibits.picture", lambda figure, **_: "")

@@ -154,12 +154,6 @@ def written(tmp_path_factory):
     return path, path.read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def unrendered(monkeypatch):
-    """Leave the layout and drawing of pictures away, where it is not they that matter."""
-    monkeypatch.setattr("weatherdiff.report.exhibits.picture", lambda figure, **_: "")
-
-
 # The file
 
 

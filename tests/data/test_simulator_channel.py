@@ -22,6 +22,12 @@ def turbulent():
     return BetaPlaneChannel(**GRID).simulate(1, seed=2)
 
 
+@pytest.fixture(scope="module")
+def record():
+    """Two months of it."""
+    return BetaPlaneChannel(**GRID).simulate(250, seed=9)
+
+
 def at_rest(frame):
     """Nothing but the mean wind of 8 m/s."""
     still = frame.copy(deep=True)
@@ -162,21 +168,20 @@ def test_the_emitted_frame_holds_the_whole_state(turbulent):
         )
 
 
-def test_nearby_states_under_the_same_noise_diverge():
+def test_nearby_states_under_the_same_noise_diverge(turbulent):
     channel = BetaPlaneChannel(**GRID)
-    frame = channel.simulate(1, seed=2)
-    nearby = frame.copy(deep=True)
+    nearby = turbulent.copy(deep=True)
     nearby[V] *= 1 + 1e-4
-    here, there = (forecast(channel, state, leads=80, seed=5) for state in (frame, nearby))
+    here, there = (forecast(channel, state, leads=80, seed=5) for state in (turbulent, nearby))
     error = np.sqrt(((here[V] - there[V]) ** 2).mean(("latitude", "longitude")))
     assert float(error[-1]) > 5 * float(error[:4].mean())
 
 
-def test_the_ensemble_spreads_from_nearly_certain_towards_the_climate(turbulent):
+def test_the_ensemble_spreads_from_nearly_certain_towards_the_climate(turbulent, record):
     channel = BetaPlaneChannel(**GRID)
     ds = forecast(channel, turbulent, leads=60, members=12)
     spread = np.sqrt(ds.var("number", ddof=1).mean(("latitude", "longitude")))
-    climate = np.sqrt(channel.simulate(200, seed=8).var("time").mean(("latitude", "longitude")))
+    climate = np.sqrt(record.var("time").mean(("latitude", "longitude")))
     for name in (U, V, Z, T):
         ratio = spread[name] / climate[name]
         assert float(ratio[0]) < 0.35
@@ -184,13 +189,12 @@ def test_the_ensemble_spreads_from_nearly_certain_towards_the_climate(turbulent)
         assert float(ratio[11]) > 2 * float(ratio[0])
 
 
-def test_the_simulated_truth_is_one_more_member_of_the_predictive_ensemble():
+def test_the_simulated_truth_is_one_more_member_of_the_predictive_ensemble(record):
     channel, members = BetaPlaneChannel(**GRID), 6
-    analysis = channel.simulate(250, seed=9)
     ds = channel.sample_predictive(
-        analysis, init_times=analysis["time"].values[:240:8], leads=8, members=members, seed=1
+        record, init_times=record["time"].values[:240:8], leads=8, members=members, seed=1
     )
-    truth = analysis.sel(time=ds["valid_time"]).drop_vars("time")
+    truth = record.sel(time=ds["valid_time"]).drop_vars("time")
     everything = ("init_time", "latitude", "longitude")
     error = ((ds.mean("number") - truth) ** 2).mean(everything)
     variance = ds.var("number", ddof=1).mean(everything)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import xarray as xr
+
+with pytest.MonkeyPatch.context() as patch:
+    # The oracle in numpy: where there is numba, its import compiles for 10 seconds.
+    patch.setitem(sys.modules, "numba", None)
+    import scoringrules  # noqa: F401
 
 CELLS = {
     "latitude": np.array([-62.0, -31.0, 4.0, 40.0, 71.0]),

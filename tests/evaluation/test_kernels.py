@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -400,11 +398,6 @@ def test_what_does_not_fit_is_refused():
         ensemble_sums(x, y, -w)
     with pytest.raises(InputError, match="float32 or float64"):
         ensemble_sums(x.astype(int), y, w)
-
-
-def test_importing_the_evaluation_imports_no_numba():
-    command = "import sys, weatherdiff.evaluation; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
 
 
 def test_the_environment_can_turn_numba_off(monkeypatch):

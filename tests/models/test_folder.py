@@ -1,8 +1,7 @@
 """A model folder comes back as it was, or not at all."""
 
 import json
-import subprocess
-import sys
+import pickle
 
 import numpy as np
 import pytest
@@ -60,17 +59,13 @@ def test_a_model_comes_back_as_it_was(saved, network, make_inputs):
         assert torch.equal(again.network(*make_inputs(5, 6)), network(*make_inputs(5, 6)))
 
 
-def test_a_folder_holds_two_files_and_no_pickle(saved):
+def test_a_folder_holds_two_files_and_no_pickle(saved, monkeypatch):
     assert sorted(p.name for p in saved.iterdir()) == ["model.json", "weights.safetensors"]
-    code = (
-        "import pickle, sys, torch\n"
-        "def refuse(*a, **k): raise SystemExit('unpickled')\n"
-        "pickle.load = pickle.loads = pickle.Unpickler = torch.load = refuse\n"
-        "from weatherdiff.models.folder import load_model\n"
-        f"load_model({str(saved)!r})\n"
-        "assert not [m for m in sys.modules if m.startswith('weatherdiff.training')]\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    for place in (pickle, torch):
+        monkeypatch.setattr(place, "load", lambda *_, **__: pytest.fail("unpickled"))
+    monkeypatch.setattr(pickle, "loads", lambda *_, **__: pytest.fail("unpickled"))
+    monkeypatch.setattr(pickle, "Unpickler", lambda *_, **__: pytest.fail("unpickled"))
+    load_model(saved)
 
 
 def test_the_same_model_is_saved_as_the_same_bytes(saved, tmp_path, network):

@@ -17,7 +17,7 @@ from weatherdiff.training.module import FlowMatchingModule, Optimization, Score
 from weatherdiff.workflow import fair_crps
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_data(small_windows: dict[str, WindowDataset]) -> Callable[..., WindowDataModule]:
     """Build the data of a run of so many steps."""
 
@@ -34,7 +34,7 @@ def small_data(small_windows: dict[str, WindowDataset]) -> Callable[..., WindowD
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fit_small(
     small_data: Callable[..., WindowDataModule], make_network: Callable[..., VideoDenoiser]
 ) -> Callable[..., FitResult]:

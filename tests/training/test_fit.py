@@ -61,11 +61,14 @@ def _terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.fixture
-def whole(fit_small: Fit, tmp_path: Path) -> tuple[FitResult, dict[str, Tensor]]:
+@pytest.fixture(scope="module")
+def whole(
+    fit_small: Fit, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[FitResult, dict[str, Tensor]]:
     """An uninterrupted run of 10 steps, validated at 4, 8 and 10, and its last state."""
-    result = fit_small(tmp_path / "whole", steps=10)
-    state = _state(tmp_path / "whole" / "last.ckpt")
+    folder = tmp_path_factory.mktemp("whole")
+    result = fit_small(folder, steps=10)
+    state = _state(folder / "last.ckpt")
     assert state["global_step"] == 10
     return result, _tensors({k: state[k] for k in PATH})
 

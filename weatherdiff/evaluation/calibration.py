@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy import stats
+from scipy.special import chdtrc
 
 from weatherdiff.errors import DimensionError, InputError
 
@@ -195,9 +195,8 @@ def _contrasts(ranks: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
 
 def _p_value(chi_square: xr.DataArray, freedom: int) -> xr.DataArray:
     return xr.apply_ufunc(
-        stats.chi2.sf,
+        lambda value: chdtrc(freedom, value),
         chi_square,
-        kwargs={"df": freedom},
         dask="parallelized",
         output_dtypes=[np.float64],
     )

@@ -20,7 +20,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy.optimize import isotonic_regression
 
 from weatherdiff.evaluation.exceedance import members_of
 from weatherdiff.evaluation.scores import dispersion_factor
@@ -280,6 +279,8 @@ def _isotonic(count: FloatArray, occurred: FloatArray) -> FloatArray:
     result = np.full(count.shape, np.nan)
     weighted = count > 0
     if weighted.any() and not np.isnan(count + occurred).any():
+        from scipy.optimize import isotonic_regression  # a third of a second for all other scores
+
         frequency = occurred[weighted] / count[weighted]
         result[weighted] = isotonic_regression(frequency, weights=count[weighted]).x
     return result

@@ -13,7 +13,6 @@ of that paper is ``condition``.
 
 import torch
 from jaxtyping import Float
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 __all__ = ["COUPLINGS", "optimal_transport"]
@@ -51,6 +50,8 @@ def optimal_transport(
     >>> optimal_transport(torch.tensor([[2.0], [-1.0]]), torch.tensor([[-3.0], [5.0]])).flatten()
     tensor([-1.,  2.])
     """
+    from scipy.optimize import linear_sum_assignment  # which every forecast would load otherwise
+
     sets = [data.detach(), noise] if condition is None else [data.detach(), noise, condition]
     orders = []
     for first in range(0, len(noise), group):

@@ -11,7 +11,6 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from weatherdiff.flow.parameterization import Velocity
@@ -91,6 +90,8 @@ class Adaptive:
 
     def step(self, velocity: Velocity, x: Tensor, tau: Tensor, tau_next: Tensor) -> Tensor:
         """Solve from the one time to the other."""
+        from scipy.integrate import solve_ivp  # half a second, which other samplers need not wait
+
         start, stop = float(tau[0]), float(tau_next[0])
         first, last = (min(max(t, EDGE), 1 - EDGE) for t in (start, stop))
 

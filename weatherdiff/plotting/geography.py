@@ -93,7 +93,7 @@ def finish_maps(
     Parameters
     ----------
     axes : (row, column)
-        The maps.
+        The maps, which share their axes.
     edges : tuple
         Of the cells.
     valid : (latitude, longitude)
@@ -105,22 +105,26 @@ def finish_maps(
     from matplotlib.ticker import MultipleLocator
 
     outline = coastlines(float(np.ptp(edges[0]))) or _outline(valid, edges)
+    low, high = (np.array([pick(edge) for edge in edges]) for pick in (np.min, np.max))
+    # Two seams to the west and east cover every convention of longitude.
+    moved = [line + np.array([shift, 0.0]) for shift in (-360, 0, 360) for line in outline]
+    seen = [line for line in moved if (line.max(0) >= low).all() and (line.min(0) <= high).all()]
     for panel, text in zip(axes[:, 0], rows, strict=True):
         panel.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
     for panel in axes.flat:
-        # Two seams to the west and east cover every convention of longitude.
-        for shift in (-360, 0, 360):
-            moved = [line + np.array([shift, 0.0]) for line in outline]
-            panel.add_collection(LineCollection(moved, colors="0.15", linewidths=0.6))
-        panel.set_xlim(edges[0].min(), edges[0].max())
-        panel.set_ylim(edges[1].min(), edges[1].max())
+        lines = LineCollection(seen, colors="0.15", linewidths=0.6)
+        panel.add_collection(lines, autolim=False)
         panel.tick_params(labelsize=8)
-        for axis, span, name in (
-            (panel.xaxis, np.ptp(edges[0]), degrees_east),
-            (panel.yaxis, np.ptp(edges[1]), degrees_north),
-        ):
-            axis.set_major_locator(MultipleLocator(map_step(span, count=4)))
-            axis.set_major_formatter(name)
+    # What the panels share is set once: each setting visits all of them.
+    panel = axes.flat[0]
+    panel.set_xlim(low[0], high[0])
+    panel.set_ylim(low[1], high[1])
+    for axis, span, name in (
+        (panel.xaxis, high[0] - low[0], degrees_east),
+        (panel.yaxis, high[1] - low[1], degrees_north),
+    ):
+        axis.set_major_locator(MultipleLocator(map_step(span, count=4)))
+        axis.set_major_formatter(name)
 
 
 def _edges(centres: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

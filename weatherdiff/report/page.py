@@ -138,7 +138,7 @@ def picture(figure: Figure, *, alt: str, caption: str = "") -> str:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # "none" would keep a placeholder, and draw twice for it
     buffer = io.BytesIO()
     # Without the version of matplotlib, equal inputs give equal bytes.
     figure.savefig(buffer, format="png", dpi=_RESOLUTION, metadata={"Software": None})
