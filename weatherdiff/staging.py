@@ -256,6 +256,10 @@ def _exchange_at_once(hidden: Path, path: Path) -> None:
 
 def flush(paths: Iterable[Path]) -> None:
     """Force files and folders to the disk."""
+    paths = list(paths)
+    if len(paths) == 1:
+        _sync(paths[0])
+        return
     with ThreadPoolExecutor(8) as pool:  # waiting for the disk, which likes to wait for many
         list(pool.map(_sync, paths))
 
