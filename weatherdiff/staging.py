@@ -226,7 +226,7 @@ def _replace_folder(temporary: Path, path: Path) -> None:
 
 
 def _exchange(hidden: Path, path: Path) -> None:
-    """Exchange the names of two folders: in one step where that can be done."""
+    """Exchange two folders at once; where that cannot be, put one in the place of the other."""
     try:
         _exchange_at_once(hidden, path)
         return
@@ -240,7 +240,7 @@ def _exchange(hidden: Path, path: Path) -> None:
     except BaseException:
         os.rename(former, path)
         raise
-    os.rename(former, hidden)
+    _remove(former)
 
 
 def _exchange_at_once(hidden: Path, path: Path) -> None:

@@ -35,7 +35,8 @@ class Crew:
 
     def __init__(self, client: Client, patience: float = PATIENCE) -> None:
         self.client, self.patience = client, patience
-        self._seen = self._looked = time.monotonic()
+        self._looked = time.monotonic()
+        self._absent: float | None = None  # since when
 
     def threads(self) -> int:
         """Tell how many tasks can be done at once; 0 if there are no workers now.
@@ -54,9 +55,11 @@ class Crew:
             raise MissingInputError(_GONE) from error
         self._looked = time.monotonic()
         if threads:
-            self._seen = self._looked
-        elif self._looked - self._seen > self.patience:
-            raise IdleClusterError(self._idle)
+            self._absent = None
+        elif self._absent is None:
+            self._absent = self._looked
+        elif self._looked - self._absent > self.patience:
+            raise IdleClusterError(f"The cluster has had no workers for {self.patience:g} s")
         return threads
 
     def look(self) -> None:
@@ -71,16 +74,21 @@ class Crew:
     def send(self, job: Any) -> Future:
         """Give every worker the job; wait for the first of them.
 
-        Errors are those of :meth:`threads`.
+        Errors are those of :meth:`threads`; workers that take no job are as good as none.
         """
+        end = time.monotonic() + self.patience
         while True:
-            if not self.threads():
-                time.sleep(min(0.5, self.patience))
-                continue
-            try:
-                return self.client.scatter(job, broadcast=True, hash=False, timeout=self.patience)
-            except (OSError, TimeoutError):  # a worker died while it was given the job
-                time.sleep(0.5)
+            if self.threads():
+                try:
+                    return self.client.scatter(
+                        job, broadcast=True, hash=False, timeout=self.patience
+                    )
+                except OSError as error:  # a worker died while it was given the job, or is stuck
+                    if time.monotonic() > end:
+                        raise IdleClusterError(
+                            f"No worker of the cluster has taken its work for {self.patience:g} s"
+                        ) from error
+            time.sleep(min(0.5, self.patience))
 
     def require_scheduler(self) -> None:
         """Refuse to go on without a scheduler.
@@ -92,10 +100,6 @@ class Crew:
         """
         if self.client.status != "running":
             raise MissingInputError(_GONE)
-
-    @property
-    def _idle(self) -> str:
-        return f"The cluster has had no workers for {self.patience:g} s"
 
 
 _GONE = "The dask scheduler is gone; what is done is kept, run again when it is back."
