@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from weatherdiff.errors import StorageError
-from weatherdiff.staging import remove_leftovers, staged
+from weatherdiff.staging import staged
 
 
 def names(folder: Path) -> list[str]:
@@ -63,31 +63,68 @@ def test_a_full_disk_is_a_storage_error(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("renames_before_the_kill", [0, 1, 2])
-def test_a_kill_while_replacing_loses_neither_old_nor_new(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames_before_the_kill: int
-) -> None:
-    target = tmp_path / "store.zarr"
+def cannot(*_: object) -> None:
+    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+def replaced(target: Path) -> None:
     target.mkdir()
     (target / "content").write_text("old")
-    done = 0
-    rename = os.rename
+    with staged(target, overwrite=True) as temporary:
+        temporary.mkdir()
+        (temporary / "content").write_text("new")
 
-    def killing_rename(a: Path, b: Path) -> None:
-        nonlocal done
-        if done == renames_before_the_kill:
-            raise SystemExit
-        done += 1
+
+def test_folders_are_exchanged_in_two_steps_where_they_cannot_be_in_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weatherdiff.staging._exchange_at_once", cannot)
+    replaced(tmp_path / "store.zarr")
+    assert names(tmp_path) == ["store.zarr"]
+    assert (tmp_path / "store.zarr" / "content").read_text() == "new"
+
+
+@pytest.mark.parametrize("refused", [1, 2, 3])
+def test_a_folder_whose_replacement_is_refused_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    count, rename = 0, os.rename
+
+    def refusing(a: Path, b: Path) -> None:
+        nonlocal count
+        count += 1
+        if count == refused:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         rename(a, b)
 
-    monkeypatch.setattr("weatherdiff.staging.os.rename", killing_rename)
-    try:
-        with staged(target, overwrite=True) as temporary:
-            temporary.mkdir()
-            (temporary / "content").write_text("new")
-    except SystemExit:
-        pass
+    monkeypatch.setattr("weatherdiff.staging._exchange_at_once", cannot)
+    monkeypatch.setattr("weatherdiff.staging.os.rename", refusing)
+    with pytest.raises(StorageError, match="Input/output error"):
+        replaced(tmp_path / "store.zarr")
     monkeypatch.undo()
-    remove_leftovers(tmp_path)
     assert names(tmp_path) == ["store.zarr"]
-    assert (target / "content").read_text() == ("new" if renames_before_the_kill == 2 else "old")
+    assert (tmp_path / "store.zarr" / "content").read_text() == "old"
+
+
+def test_an_exchange_that_fails_for_another_reason_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("weatherdiff.staging._exchange_at_once", broken)
+    with pytest.raises(StorageError, match="Input/output error"):
+        replaced(tmp_path / "store.zarr")
+    assert names(tmp_path) == ["store.zarr"]
+    assert (tmp_path / "store.zarr" / "content").read_text() == "old"
+
+
+def test_a_link_to_a_folder_is_replaced_and_the_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").touch()
+    (tmp_path / "x").symlink_to("elsewhere")
+    with staged(tmp_path / "x", overwrite=True) as temporary:
+        temporary.mkdir()
+    assert names(tmp_path) == ["elsewhere", "x"]
+    assert not (tmp_path / "x").is_symlink()
+    assert names(tmp_path / "elsewhere") == ["file"]

@@ -4,8 +4,15 @@ Everything weatherdiff leaves on disk (stores, models, forecasts, scores, report
 here. The temporary name is a hidden sibling of the final one, so the rename stays on one file
 system and is atomic; whatever dies half-way leaves only that sibling behind, which the next run of
 the same job removes.
+
+A folder that is replaced exchanges its name with the new one, in one step (``renameat2`` of Linux):
+at every moment one of the two is there. Where the system or the file system cannot (macOS, Windows,
+some network file systems), it takes two renames, between which neither is; a run that is killed
+there leaves the former one hidden, and the next run of the same job puts it back.
 """
 
+import ctypes
+import errno
 import glob
 import os
 import shutil
@@ -31,6 +38,12 @@ __all__ = [
 PARTIAL_SUFFIX = ".partial"
 FORMER_SUFFIX = ".former"
 
+# of <fcntl.h> and <linux/fs.h>
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+#: How systems say that they cannot exchange names; the last, of containers that forbid the call.
+_CANNOT = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
+
 
 @contextmanager
 def staged(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
@@ -41,7 +54,7 @@ def staged(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator
     path : path
         The final name. Its parent is created.
     overwrite : bool
-        Replace what is there. A folder is moved aside before, and removed after, the rename.
+        Replace what is there. A folder is removed after the rename.
 
     Yields
     ------
@@ -177,8 +190,8 @@ def publish(temporary: Path, path: Path, *, replace: bool = True) -> None:
     path : path
         The final name.
     replace : bool
-        Whether what is there is replaced: a folder is moved aside before, and removed after, the
-        rename. Otherwise a folder that holds files is an ``OSError``.
+        Whether what is there is replaced; a folder is removed after. Otherwise a folder that holds
+        files is an ``OSError``.
 
     Raises
     ------
@@ -189,22 +202,64 @@ def publish(temporary: Path, path: Path, *, replace: bool = True) -> None:
     if path.is_dir() and not temporary.is_dir():
         raise StorageError(f"Could not write {path}: there is a folder of that name.")
     if path.is_dir() and replace:
-        # rename(2) does not replace a folder that holds files.
-        retired = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{FORMER_SUFFIX}")
-        os.rename(path, retired)
-        try:
-            os.rename(temporary, path)
-        except BaseException:
-            os.rename(retired, path)
-            raise
-        _remove(retired)
+        _replace_folder(temporary, path)
     else:
         os.replace(temporary, path)
+        _sync(path.parent)
+
+
+def _replace_folder(temporary: Path, path: Path) -> None:
+    """Do what rename(2) does not, if there is a folder that holds files."""
+    # Under this name, whichever of the two a run leaves that is killed here, the next removes.
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}")
+    os.rename(temporary, aside)
+    try:
+        _exchange(aside, path)
+    except OSError:
+        os.rename(aside, temporary)
+        raise
+    except BaseException:
+        _remove(aside)
+        raise
     _sync(path.parent)
+    _remove(aside)
+
+
+def _exchange(hidden: Path, path: Path) -> None:
+    """Exchange two folders at once; where that cannot be, put one in the place of the other."""
+    try:
+        _exchange_at_once(hidden, path)
+        return
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+    former = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{FORMER_SUFFIX}")
+    os.rename(path, former)
+    try:
+        os.rename(hidden, path)
+    except BaseException:
+        os.rename(former, path)
+        raise
+    _remove(former)
+
+
+def _exchange_at_once(hidden: Path, path: Path) -> None:
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # not the C library of Linux
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
+    names = os.fsencode(hidden), os.fsencode(path)
+    if rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), os.fspath(path))
 
 
 def flush(paths: Iterable[Path]) -> None:
     """Force files and folders to the disk."""
+    paths = list(paths)
+    if len(paths) == 1:
+        _sync(paths[0])
+        return
     with ThreadPoolExecutor(8) as pool:  # waiting for the disk, which likes to wait for many
         list(pool.map(_sync, paths))
 
@@ -218,7 +273,7 @@ def _sync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

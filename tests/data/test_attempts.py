@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from dask.distributed import Client, LocalCluster
 
-from weatherdiff.data.storing.attempts import FailedTaskError, run_tried
+from weatherdiff.data.storing.attempts import AbandonedTasksError, FailedTaskError, run_tried
+from weatherdiff.data.storing.engine import run_tasks
+from weatherdiff.errors import StorageError
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +84,51 @@ def test_a_task_that_cannot_begin_is_not_tried_for_ever(client: Client, tmp_path
             client, Job(tmp_path, {}), "absent", [0],
             notes=tmp_path / "notes", done=lambda *_: None,
         )  # fmt: skip
+
+
+@contextmanager
+def one_worker() -> Iterator[tuple[Client, Callable[[], None]]]:
+    """Give a cluster of one thread, and what takes it away."""
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        (worker,) = cluster.workers.values()
+        yield client, lambda: cluster.sync(worker.close)
+
+
+def test_a_cluster_without_workers_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    done: list[int] = []
+
+    def after(index: int, _: object) -> None:
+        done.append(index)
+        leave()
+
+    with (
+        one_worker() as (client, leave),
+        pytest.raises(
+            AbandonedTasksError, match=r"no workers for 0\.2 s; the tasks 1, 2 "
+        ) as caught,
+    ):
+        run_tried(
+            client, Job(tmp_path, {}), "work", range(3),
+            notes=tmp_path / "notes", done=after, patience=0.2,
+        )  # fmt: skip
+    assert (done, caught.value.indices) == ([0], [1, 2])
+
+
+def test_tasks_that_a_cluster_leaves_are_named(tmp_path: Path) -> None:
+    with (
+        one_worker() as (client, leave),
+        pytest.raises(StorageError, match=r"tasks that are not done: .*5\. What is done is kept"),
+    ):
+        run_tasks(
+            Job(tmp_path, {}), "work", range(6), scheduler=client,
+            done=lambda _: leave(), patience=0.2,
+        )  # fmt: skip
+    with one_worker() as (client, leave):
+        leave()
+        with pytest.raises(StorageError, match=r"no workers for 0\.2 s; .* not done: 0, 1\."):
+            run_tasks(Job(tmp_path, {}), "work", range(2), scheduler=client, patience=0.2)

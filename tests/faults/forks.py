@@ -175,11 +175,19 @@ def _child(request: dict[str, Any]) -> None:
 
 def serve() -> None:
     """Do as asked until the input ends."""
+    # What every child would else import: dask looks for a client of the former at any computation.
+    import distributed  # noqa: F401
+    import netCDF4  # noqa: F401
+    import xarray as xr
+
+    import weatherdiff.cli
+    import weatherdiff.data.open
     import weatherdiff.evaluation
     import weatherdiff.forecasting.forecaster
     import weatherdiff.forecasting.work
     import weatherdiff.workflow  # noqa: F401
 
+    xr.backends.list_engines()
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from dask.distributed import Client
+from dask.distributed import Client, LocalCluster
 
 from weatherdiff.config import load_config
 from weatherdiff.data.storing.engine import open_cluster
-from weatherdiff.errors import ConfigError, InputError, WeatherdiffError
+from weatherdiff.errors import ConfigError, InputError, StorageError, WeatherdiffError
 from weatherdiff.forecasting import fanout
 from weatherdiff.forecasting.writer import verify_forecast
 from weatherdiff.workflow.making import make_forecast
@@ -154,6 +157,41 @@ def test_a_unit_that_kills_three_workers_is_named(
         assert len(list(tmp_path.glob("*.fatal"))) == 3  # no more workers than that
     monkeypatch.undo()
     make(here)
+
+
+@pytest.mark.parametrize("keep", [True, pytest.param(False, marks=pytest.mark.deep)])
+def test_a_cluster_that_loses_all_its_workers_is_given_up_and_the_units_are_named(
+    site: Callable, hashes: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, keep: bool
+) -> None:
+    poison(monkeypatch, tmp_path, deaths=1, error=False)
+    here, other = (site() if keep else without_members(site()) for _ in range(2))
+    document = yaml.safe_load(here.config.read_text())
+    document["forecast"]["worker_timeout"] = 0.5
+    here.config.write_text(yaml.safe_dump(document))
+    with LocalCluster(
+        n_workers=0, host="127.0.0.1", dashboard_address=":0", silence_logs=logging.CRITICAL
+    ) as cluster:
+        worker = subprocess.Popen(
+            [
+                sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address,
+                "--no-nanny", "--no-dashboard", "--nthreads=1",
+            ],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        with Client(cluster) as client:
+            client.wait_for_workers(1)
+            with pytest.raises(
+                StorageError, match=r"no workers for 0\.5 s; .* the members 2 to 3, 4 to 4 "
+            ) as caught:
+                make(here, client)
+        assert worker.wait() == -signal.SIGKILL
+    assert caught.value.exit_code == 74
+    assert here.visible == []
+    monkeypatch.undo()
+    reports = make(here)
+    assert [report["unit"] for report in reports] == [1, 2][: 2 if keep else 1]
+    make(other)
+    assert hashes(here.forecasts / NAME) == hashes(other.forecasts / NAME)
 
 
 @pytest.mark.deep

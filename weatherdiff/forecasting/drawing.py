@@ -93,14 +93,12 @@ class UnitWriter:
         folder = self.hidden / "drawn" / f"{unit:04d}.{uuid.uuid4().hex[:8]}"
         for left in folder.parent.glob(f"{unit:04d}.*"):  # by one that died, or will never be taken
             shutil.rmtree(left, ignore_errors=True)
-        forecast = self.hidden / "forecast"
         try:
             with disk_errors(self.path):
-                for description in (forecast / "zarr.json", *forecast.glob("*/zarr.json")):
-                    copy = folder / description.relative_to(forecast)
-                    copy.parent.mkdir(parents=True)
-                    shutil.copyfile(description, copy)
-                group = zarr.open_group(folder, mode="r+", use_consolidated=False)
+                folder.mkdir(parents=True)
+                # It describes all arrays; their own descriptions are not needed to write chunks.
+                shutil.copyfile(self.hidden / "forecast" / "zarr.json", folder / "zarr.json")
+                group = zarr.open_group(folder, mode="r+", use_consolidated=True)
                 numbers, done = self.units[unit], 0
                 members = slice(numbers.start, numbers.stop)
                 for block in blocks:

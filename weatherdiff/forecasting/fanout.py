@@ -18,7 +18,8 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
-from weatherdiff.data.storing.attempts import FailedTaskError, run_tried
+from weatherdiff.data.storing.attempts import AbandonedTasksError, FailedTaskError, run_tried
+from weatherdiff.data.storing.crew import PATIENCE
 from weatherdiff.errors import StorageError, WeatherdiffError
 from weatherdiff.forecasting.drawing import Drawn, UnitWriter
 from weatherdiff.forecasting.forecaster import Forecaster
@@ -109,6 +110,7 @@ def draw_units(
     *,
     take: Callable[[Drawn], None],
     failed: Failed = lambda *_: None,
+    patience: float = PATIENCE,
 ) -> None:
     """Have units of members drawn by a cluster.
 
@@ -120,14 +122,18 @@ def draw_units(
     take : callable
         Given each unit that is drawn, in this process, one after the other.
     failed : callable, optional
+    patience : float
+        Seconds that the cluster may be without workers.
 
     Raises
     ------
     WeatherdiffError
         A unit has failed three times; it is named, with what happened the last time. The kind is
         that of the last error, if that was one of ours.
+    StorageError
+        The cluster has had no workers for too long; the members that are not drawn are named.
     MissingInputError
-        The cluster is gone, or has no workers.
+        The cluster is gone.
     """
     numbers = drawing.writer.units
     try:
@@ -139,9 +145,12 @@ def draw_units(
             notes=drawing.writer.hidden / "begun",
             done=lambda _, drawn: take(drawn),
             failed=lambda unit, times, cause: failed(numbers[unit], times, cause),
+            patience=patience,
         )
     except FailedTaskError as error:
         raise _named(error, drawing, numbers[error.index]) from error
+    except AbandonedTasksError as error:
+        raise _abandoned(error, drawing, [numbers[unit] for unit in error.indices]) from error
 
 
 def draw_groups(
@@ -150,6 +159,7 @@ def draw_groups(
     groups: list[range],
     *,
     failed: Failed = lambda *_: None,
+    patience: float = PATIENCE,
 ) -> Drawer:
     """Give what draws the groups of a rollout by a cluster; see :attr:`Rollout.drawer`.
 
@@ -172,9 +182,13 @@ def draw_groups(
                 arguments=lambda group: (block, behind[group]),
                 done=drawn.__setitem__,
                 failed=lambda group, times, cause: failed(numbers[group], times, cause),
+                patience=patience,
             )
         except FailedTaskError as error:
             raise _named(error, drawing, numbers[error.index]) from error
+        except AbandonedTasksError as error:
+            left = [numbers[group] for group in error.indices]
+            raise _abandoned(error, drawing, left) from error
         return drawn.items()
 
     return draw
@@ -187,6 +201,15 @@ def _named(error: FailedTaskError, drawing: Drawing, numbers: range) -> Weatherd
         f"Members {numbers.start} to {numbers.stop - 1} of the forecast from "
         f"{drawing.writer.path.stem} could not be drawn: tried {error.times} times on the cluster; "
         f"the last time, {error.cause.rstrip('.')}."
+    )
+
+
+def _abandoned(error: AbandonedTasksError, drawing: Drawing, numbers: list[range]) -> StorageError:
+    """Say in words which units are not done."""
+    left = ", ".join(f"{part.start} to {part.stop - 1}" for part in numbers)
+    return StorageError(
+        f"{error.cause}; of the forecast from {drawing.writer.path.stem} the members {left} are "
+        "not drawn. What is done is kept: start workers, and run again."
     )
 
 

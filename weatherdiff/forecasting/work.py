@@ -52,7 +52,7 @@ from weatherdiff.forecasting.manifest import (
 from weatherdiff.forecasting.products import Products
 from weatherdiff.forecasting.writer import forecast_name
 from weatherdiff.sealed import seal, unseal
-from weatherdiff.staging import disk_errors, locked, publish, remove_leftovers, staged
+from weatherdiff.staging import disk_errors, locked, publish, remove_leftovers
 
 __all__ = ["Work", "discard_work"]
 
@@ -222,8 +222,11 @@ class Work:
             **facts,
             "files": {name: list(entry) for name, entry in files.items()},
         }
-        with staged(self.record_of(unit), overwrite=True) as temporary:
+        path = self.record_of(unit)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+        with disk_errors(self.path):
             temporary.write_text(seal(content))
+            os.replace(temporary, path)  # not flushed: begin() looks whether it and they are whole
 
     def publish(self, record: Mapping[str, Any], *, overwrite: bool = False) -> Path:
         """Verify every object, write the manifest, and give the forecast its name.

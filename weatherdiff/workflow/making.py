@@ -173,7 +173,13 @@ def make_forecast(
 
                 drawing = sampler.drawing(init_time, analyses, work.writer)
                 told = _telling(init_time, sampler.calendar)
-                rollout.drawer = draw_groups(sampler.client, drawing, rollout.groups, failed=told)
+                rollout.drawer = draw_groups(
+                    sampler.client,
+                    drawing,
+                    rollout.groups,
+                    failed=told,
+                    patience=sampler.config.forecast.worker_timeout,
+                )
             for unit in advance(work, rollout):
                 done(unit)
                 stop_if_asked()
@@ -220,7 +226,12 @@ def _draw_members(
 
     drawing = sampler.drawing(init_time, analyses, work.writer)
     draw_units(
-        sampler.client, drawing, units, take=take, failed=_telling(init_time, sampler.calendar)
+        sampler.client,
+        drawing,
+        units,
+        take=take,
+        failed=_telling(init_time, sampler.calendar),
+        patience=sampler.config.forecast.worker_timeout,
     )
 
 

@@ -267,7 +267,8 @@ def _products(options: Forecast) -> Products:
 def _forecast_settings(config: Config, made_by: Mapping[str, Any]) -> str:
     """Give what forecasts depend on beside initial times and the contents of the source."""
     model = json.loads((config.model_folder / "model.json").read_text())
-    options = config.forecast.model_dump(mode="json", exclude={"init_times", "every", "scheduler"})
+    elsewhere = {"init_times", "every", "scheduler", "worker_timeout"}
+    options = config.forecast.model_dump(mode="json", exclude=elsewhere)
     options |= made_by
     # As forecasts were described before there was a choice, so that those that are there stay.
     plain = {

@@ -13,15 +13,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weatherdiff.errors import MissingInputError
+from weatherdiff.data.storing.crew import PATIENCE, Crew, IdleClusterError
 
 if TYPE_CHECKING:
     from dask.distributed import Client, Future
 
-__all__ = ["TRIES", "FailedTaskError", "run_tried"]
+__all__ = ["TRIES", "AbandonedTasksError", "FailedTaskError", "run_tried"]
 
 TRIES = 3
-PATIENCE = 300  # seconds until there is a worker
 DIED = "the worker died while it was at it (killed, out of memory, or crashed)"
 
 
@@ -45,6 +44,22 @@ class FailedTaskError(Exception):
         self.index, self.times, self.cause, self.error = index, times, cause, error
 
 
+class AbandonedTasksError(Exception):
+    """Tasks that no worker is left for.
+
+    Attributes
+    ----------
+    indices : list of int
+        Which.
+    cause : str
+        How long they were waited for.
+    """
+
+    def __init__(self, indices: list[int], cause: str) -> None:
+        super().__init__(f"{cause}; the tasks {', '.join(map(str, indices))} are not done.")
+        self.indices, self.cause = indices, cause
+
+
 class _SpentError(Exception):
     """A task that has begun often enough was given to a worker once more."""
 
@@ -59,6 +74,7 @@ def run_tried(
     arguments: Callable[[int], tuple[Any, ...]] = lambda _: (),
     done: Callable[[int, Any], None],
     failed: Callable[[int, int, str], None] = lambda *_: None,
+    patience: float = PATIENCE,
 ) -> None:
     """Call a method of ``job`` for each index on a cluster, up to three times if it fails.
 
@@ -78,14 +94,18 @@ def run_tried(
         Told the index and the result of each task as it is done, one after the other.
     failed : callable, optional
         Told the index, how many times it has failed, and why it did the last time.
+    patience : float
+        Seconds that the cluster may be without workers.
 
     Raises
     ------
     FailedTaskError
         A task has failed three times, by an error or because its worker died. Those that run are
         cancelled.
+    AbandonedTasksError
+        The cluster has been without workers for too long.
     MissingInputError
-        The cluster is gone, or has no worker within five minutes.
+        The cluster is gone.
     """
     waiting = deque(indices)
     for index in waiting:
@@ -94,7 +114,7 @@ def run_tried(
         return
     told: dict[int, int] = dict.fromkeys(waiting, 0)
     running: dict[Future, int] = {}
-    sent = _send(client, job)
+    crew = Crew(client, patience)
 
     def fail(index: int, times: int, error: BaseException | None = None) -> None:
         """Make it known; give up if that was once too often."""
@@ -108,15 +128,16 @@ def run_tried(
             raise FailedTaskError(index, times, cause, error) from error
 
     try:
+        sent = crew.send(job)
         while waiting or running:
-            workers = _threads(client)  # some may have come, or gone
+            workers = crew.threads() or 1  # some may have come, or gone; one task waits for them
             while waiting and len(running) < workers:
                 index = waiting.popleft()
                 future = client.submit(
                     _try, sent, task, index, notes, *arguments(index), pure=False
                 )
                 running[future] = index
-            for future in _first(client, list(running)):
+            for future in _first(crew, list(running)):
                 index = running.pop(future)
                 begun = _begun(notes, index)
                 if future.status == "finished":
@@ -125,37 +146,16 @@ def run_tried(
                     _note(notes, index).unlink(missing_ok=True)
                     done(index, result)
                     continue
-                error = _error_of(client, future)
-                if error is None:  # its worker, or all that held the job, died
-                    sent = _send(client, job)
-                fail(index, min(begun, TRIES), error)
+                error = _error_of(crew, future)
                 waiting.append(index)
+                if error is None:  # its worker, or all that held the job, died
+                    sent = crew.send(job)
+                fail(index, min(begun, TRIES), error)
+    except IdleClusterError as error:
+        raise AbandonedTasksError(sorted([*waiting, *running.values()]), str(error)) from error
     finally:
         if running and client.status == "running":
             client.cancel(list(running))
-
-
-def _send(client: Client, job: Any) -> Future:
-    """Give every worker the job; wait for the first of them."""
-    end = time.monotonic() + PATIENCE
-    while client.status == "running":
-        try:
-            return client.scatter(job, broadcast=True, hash=False, timeout=PATIENCE)
-        except TimeoutError as error:
-            raise MissingInputError(_IDLE) from error
-        except OSError as error:  # a worker died while it was given the job
-            if time.monotonic() > end:
-                raise MissingInputError(_IDLE) from error
-            time.sleep(0.5)
-    raise MissingInputError(_GONE)
-
-
-def _threads(client: Client) -> int:
-    """Tell how many tasks the cluster can do at once; at least one, which then waits."""
-    try:
-        return sum(client.nthreads().values()) or 1
-    except OSError as error:
-        raise MissingInputError(_GONE) from error
 
 
 def _try(job: Any, task: str, index: int, notes: Path, *arguments: Any) -> Any:
@@ -179,25 +179,19 @@ def _begun(notes: Path, index: int) -> int:
         return 0
 
 
-def _first(client: Client, running: list[Future]) -> list[Future]:
-    """Wait until something has happened to one of them; a cluster that is gone is an error."""
+def _first(crew: Crew, running: list[Future]) -> list[Future]:
+    """Wait until something has happened to one of them, as long as there is somebody to do it."""
     while not (ended := [future for future in running if future.status != "pending"]):
-        if client.status != "running":
-            raise MissingInputError(_GONE)
+        crew.look()
         time.sleep(0.02)
     return ended
 
 
-_IDLE = f"No worker of the cluster has answered for {PATIENCE} s; start some, and run again."
-_GONE = "The dask scheduler is gone; what is done is kept, run again when it is back."
-
-
-def _error_of(client: Client, future: Future) -> BaseException | None:
+def _error_of(crew: Crew, future: Future) -> BaseException | None:
     """Give what a task raised; None if it was its worker that failed."""
     from dask.distributed import KilledWorker
 
-    if client.status != "running":
-        raise MissingInputError(_GONE)
+    crew.require_scheduler()
     if future.status == "cancelled" or future.status == "lost":
         return None
     error = future.exception()

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from weatherdiff.errors import ConfigError, MissingInputError
+from weatherdiff.data.storing.crew import PATIENCE, Crew, IdleClusterError
+from weatherdiff.errors import ConfigError, MissingInputError, StorageError
 
 if TYPE_CHECKING:
     from dask.distributed import Client
@@ -32,6 +33,7 @@ def run_tasks(
     *,
     scheduler: Scheduler = None,
     done: Callable[[int], None] = lambda _: None,
+    patience: float = PATIENCE,
 ) -> None:
     """Call a method of ``job`` for each index; the result does not depend on who does it.
 
@@ -47,6 +49,8 @@ def run_tasks(
         cluster at that address has; ``"local:4"`` is one of four processes of this machine.
     done : callable
         Told the index of each task as it is done.
+    patience : float
+        Seconds that a cluster may be without workers.
 
     Raises
     ------
@@ -54,6 +58,9 @@ def run_tasks(
         The scheduler is none of these.
     MissingInputError
         There is no cluster at the address.
+    StorageError
+        All workers of the cluster died, or it had none for too long; the tasks that are not done
+        are named.
     """
     if scheduler is None:
         for index in indices:
@@ -65,20 +72,47 @@ def run_tasks(
             _drain(indices, lambda i: pool.submit(getattr(job, task), i), _first, workers, done)
     else:
         with open_cluster(scheduler) as client:
-            from dask.distributed import wait as wait_for
+            _run_on(Crew(client, patience), job, task, list(indices), done)
 
-            def first(running: list[Any]) -> Iterable[Any]:
-                return wait_for(running, return_when="FIRST_COMPLETED").done
 
-            sent = client.scatter(job, broadcast=True, hash=False)
-            workers = sum(client.nthreads().values()) or 1
-            _drain(
-                indices,
-                lambda i: client.submit(_call, sent, task, i, pure=False),
-                first,
-                2 * workers,
-                done,
-            )
+def _run_on(
+    crew: Crew, job: Any, task: str, indices: list[int], done: Callable[[int], None]
+) -> None:
+    """Call a method of ``job`` for each index on a cluster."""
+    from concurrent.futures import CancelledError
+
+    from dask.distributed import KilledWorker, wait
+
+    left = dict.fromkeys(indices)
+
+    def first(running: list[Any]) -> Iterable[Any]:
+        while True:
+            try:
+                return wait(running, timeout=1, return_when="FIRST_COMPLETED").done
+            except TimeoutError:
+                crew.look()
+
+    def tell(index: int) -> None:
+        del left[index]
+        done(index)
+
+    try:
+        sent = crew.send(job)
+        most = 2 * (crew.threads() or 1)
+        _drain(
+            indices,
+            lambda index: crew.client.submit(_call, sent, task, index, pure=False),
+            first,
+            most,
+            tell,
+        )
+    except (CancelledError, IdleClusterError, KilledWorker) as error:
+        idle = isinstance(error, IdleClusterError)
+        cause = str(error) if idle else "The workers of the cluster died (killed, or out of memory)"
+        raise StorageError(
+            f"{cause}; tasks that are not done: {', '.join(map(str, left))}. What is done is kept: "
+            "start workers, and run again."
+        ) from error
 
 
 def _call(job: Any, task: str, index: int) -> None:
