@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from weatherdiff.data.fields import Fields
 from weatherdiff.data.forcings import forcing_fields, static_fields
+from weatherdiff.data.loading.arithmetic import to_tendencies
 from weatherdiff.data.loading.order import Order
 from weatherdiff.data.loading.reader import Reader
 from weatherdiff.data.loading.states import MemoryReader, StateReader
@@ -24,6 +25,7 @@ __all__ = ["Batch", "WindowDataset", "static_channels"]
 Float = npt.NDArray[np.float32]
 
 CACHE_BYTES = 2 * 2**30
+AHEAD_BYTES = 2**27  # of batches that wait, so that a pause of the threads is not one of training
 
 
 class Batch(NamedTuple):
@@ -118,10 +120,14 @@ class WindowDataset(Dataset[Batch]):
         order : Order
             Of as many windows as there are here.
         threads : int
-            0 makes each batch when it is asked for.
+            0 makes each batch when it is asked for. Two to eight batches for each are made ahead,
+            the more the smaller they are.
         pinned : bool
             History and target in page-locked memory, for CUDA.
         """
+        frame_bytes = self.store.nbytes // self.store.shape[0]
+        batch_bytes = len(order.rows(0)) * frame_bytes * (self.spec.history + self.spec.frames)
+        most = AHEAD_BYTES // max(1, batch_bytes)
         return WindowStream(
             self._reader,
             self.store.shape[1:],
@@ -130,6 +136,7 @@ class WindowDataset(Dataset[Batch]):
             self._finish,
             parts=(self.spec.history, self.spec.frames),
             threads=threads,
+            ahead=min(max(most, 2 * threads), 8 * threads),
             pinned=pinned,
         )
 
@@ -139,7 +146,11 @@ class WindowDataset(Dataset[Batch]):
         times = self.windows.init_times[rows]
         unique, where = np.unique(times[:, None] + self.spec.offsets, return_inverse=True)
         forcings = forcing_fields(self.forcings, unique, self.store.grid, self.store.calendar)
-        self._to_tendency(target, history[:, -1])
+        to_tendencies(
+            target.reshape(*target.shape[:3], -1),
+            history.reshape(*history.shape[:3], -1),
+            self.store.normalizer.tendency_std,
+        )
         if self._complete:
             weights = torch.from_numpy(self._area).expand(target.shape)
         else:
@@ -154,13 +165,6 @@ class WindowDataset(Dataset[Batch]):
             weights=weights,
             init_times=torch.from_numpy(times),
         )
-
-    def _to_tendency(self, target: Float, last: Float) -> None:
-        """Replace states by their changes, frame by frame: the rest stays in the cache."""
-        for states, start in zip(target, last, strict=True):
-            for lead, std in enumerate(self.store.normalizer.tendency_std):
-                np.subtract(states[lead], start, out=states[lead])
-                states[lead] = states[lead] / std[:, None, None]
 
     def _weights_of(self, target: Float) -> Float:
         weights = np.empty_like(target)

@@ -9,10 +9,9 @@ import torch
 
 from weatherdiff.data.loader import Batch, WindowDataset
 from weatherdiff.data.loading.device import Transfer
-from weatherdiff.data.loading.mixture import MixtureDataset, MixtureOrder
+from weatherdiff.data.loading.mixture import MixtureDataset, MixtureOrder, PoolMixtureOrder
 from weatherdiff.data.loading.order import ExactOrder, ListedOrder, PoolOrder
 from weatherdiff.data.loading.stream import WindowStream
-from weatherdiff.errors import ConfigError
 
 __all__ = ["WindowDataModule"]
 
@@ -41,8 +40,8 @@ class WindowDataModule(L.LightningDataModule):
     order : {"exact", "pool"}
         Permutations of all windows, or pools of blocks
         (:mod:`weatherdiff.data.loading.order`), which decode each frame once. A
-        training set that is in memory anyway is always in exact order; a
-        :class:`~weatherdiff.data.loading.mixture.MixtureDataset` is in its own.
+        training set that is in memory anyway is always in exact order; the sets of a
+        :class:`~weatherdiff.data.loading.mixture.MixtureDataset` have pools of their own.
     threads : int
         That make batches ahead; 0 makes them when they are asked for. The batches are the same.
     dtype : torch.dtype, optional
@@ -69,22 +68,23 @@ class WindowDataModule(L.LightningDataModule):
         self.validation_every = validation_every
         self.kind, self.threads = order, threads
 
-    def order(self) -> ExactOrder | MixtureOrder | PoolOrder:
+    def order(self) -> ExactOrder | MixtureOrder | PoolMixtureOrder | PoolOrder:
         """Give the order of the training windows on this rank.
 
         Raises
         ------
         ConfigError
-            The batch does not divide over the ranks, or a mixture is to be drawn from pools.
+            The batch does not divide over the ranks, or a mixture that is drawn from pools has a
+            set of fewer windows than there are ranks.
         """
         rank = self.trainer.global_rank if self.trainer else 0
         ranks = self.trainer.world_size if self.trainer else 1
         if isinstance(self.training, MixtureDataset):
+            options: dict[str, int] = {"rank": rank, "ranks": ranks}
             if self.kind == "pool" and not self.training.in_memory:
-                raise ConfigError(
-                    "training.order pool is for one store; a mixture has the exact order."
-                )
-            return self.training.order(self.batch_size, self.seed, rank=rank, ranks=ranks)
+                options["pool_bytes"] = POOL_BYTES
+                return self.training.pool_order(self.batch_size, self.seed, **options)
+            return self.training.order(self.batch_size, self.seed, **options)
         if self.kind == "pool" and not self.training.in_memory:
             return PoolOrder.sized(
                 self.training.windows.indices,
