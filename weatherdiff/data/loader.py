@@ -72,6 +72,16 @@ class WindowDataset(Dataset[Batch]):
         Of :data:`weatherdiff.data.forcings.FORCINGS`.
     cache_bytes : int
         Largest store to keep in memory.
+
+    Attributes
+    ----------
+    static : (static, latitude, longitude) tensor
+        Inputs that are the same in all windows.
+    area : (channel, latitude, longitude)
+        Weights where there are data.
+    complete : bool
+        Whether data are everywhere: all windows have the same weights.
+    in_memory : bool
     """
 
     def __init__(
@@ -85,11 +95,10 @@ class WindowDataset(Dataset[Batch]):
     ) -> None:
         self.store, self.windows, self.spec = store, windows, spec
         self.forcings = tuple(forcings)
-        self._static = torch.from_numpy(static_channels(store))
+        self.static = torch.from_numpy(static_channels(store))
         area = store.grid.area_weights().to_numpy() * store.mask
-        self._area = (area / area.mean()).astype(np.float32)
-        # Where data are everywhere, all windows have the same weights.
-        self._complete = bool(store.mask.all()) and not store.metadata.get("fill")
+        self.area = (area / area.mean()).astype(np.float32)
+        self.complete = bool(store.mask.all()) and not store.metadata.get("fill")
         self._reader: Reader = StateReader(store.reader(), store.normalizer, store.times)
         self.in_memory = store.nbytes <= cache_bytes
         if self.in_memory:
@@ -120,14 +129,10 @@ class WindowDataset(Dataset[Batch]):
         order : Order
             Of as many windows as there are here.
         threads : int
-            0 makes each batch when it is asked for. Two to eight batches for each are made ahead,
-            the more the smaller they are.
+            0 makes each batch when it is asked for.
         pinned : bool
             History and target in page-locked memory, for CUDA.
         """
-        frame_bytes = self.store.nbytes // self.store.shape[0]
-        batch_bytes = len(order.rows(0)) * frame_bytes * (self.spec.history + self.spec.frames)
-        most = AHEAD_BYTES // max(1, batch_bytes)
         return WindowStream(
             self._reader,
             self.store.shape[1:],
@@ -136,9 +141,15 @@ class WindowDataset(Dataset[Batch]):
             self._finish,
             parts=(self.spec.history, self.spec.frames),
             threads=threads,
-            ahead=min(max(most, 2 * threads), 8 * threads),
+            ahead=self.ahead(order, threads),
             pinned=pinned,
         )
+
+    def ahead(self, order: Order, threads: int) -> int:
+        """Give how many batches are made ahead: two to eight a thread, fewer of large ones."""
+        frame_bytes = self.store.nbytes // self.store.shape[0]
+        batch_bytes = len(order.rows(0)) * frame_bytes * (self.spec.history + self.spec.frames)
+        return min(max(AHEAD_BYTES // max(1, batch_bytes), 2 * threads), 8 * threads)
 
     def _finish(self, rows: Int, parts: tuple[Float, ...]) -> Batch:
         """Make a batch of normalised states, in their memory; NaN is where there are no data."""
@@ -151,8 +162,8 @@ class WindowDataset(Dataset[Batch]):
             history.reshape(*history.shape[:3], -1),
             self.store.normalizer.tendency_std,
         )
-        if self._complete:
-            weights = torch.from_numpy(self._area).expand(target.shape)
+        if self.complete:
+            weights = torch.from_numpy(self.area).expand(target.shape)
         else:
             weights = torch.from_numpy(self._weights_of(target))
             for part in parts:
@@ -160,7 +171,7 @@ class WindowDataset(Dataset[Batch]):
         return Batch(
             history=torch.from_numpy(history),
             forcings=torch.from_numpy(forcings[where.reshape(len(rows), -1)]),
-            static=self._static.expand(len(rows), *self._static.shape),
+            static=self.static.expand(len(rows), *self.static.shape),
             target=torch.from_numpy(target),
             weights=weights,
             init_times=torch.from_numpy(times),
@@ -169,7 +180,7 @@ class WindowDataset(Dataset[Batch]):
     def _weights_of(self, target: Float) -> Float:
         weights = np.empty_like(target)
         for place in np.ndindex(target.shape[:2]):
-            weights[place] = self._area
+            weights[place] = self.area
             weights[place][np.isnan(target[place])] = 0
         return weights
 

@@ -11,7 +11,9 @@ from weatherdiff.data.loader import Batch, WindowDataset
 from weatherdiff.data.loading.device import Transfer
 from weatherdiff.data.loading.mixture import MixtureDataset, MixtureOrder, PoolMixtureOrder
 from weatherdiff.data.loading.order import ExactOrder, ListedOrder, PoolOrder
+from weatherdiff.data.loading.packed import PackedBatch, PackedWindows
 from weatherdiff.data.loading.stream import WindowStream
+from weatherdiff.data.storing.stored_array import UnknownLayoutError
 
 __all__ = ["WindowDataModule"]
 
@@ -99,8 +101,18 @@ class WindowDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> "_Batches":
         """Batches from the trainer's current step on."""
-        stream = self.training.stream(self.order(), threads=self.threads, pinned=self._on_cuda)
+        windows = self._packed() or self.training
+        stream = windows.stream(self.order(), threads=self.threads, pinned=self._on_cuda)
         return _Batches(stream, self.steps, lambda: self._step)
+
+    def _packed(self) -> PackedWindows | None:
+        """Give windows that the device unpacks, where there is one and they are packed."""
+        if not self._on_cuda or self.training.in_memory or type(self.training) is not WindowDataset:
+            return None
+        try:
+            return PackedWindows(self.training)
+        except UnknownLayoutError:
+            return None
 
     def val_dataloader(self) -> "_Batches":
         """Every n-th validation window in order, shared among the ranks.
@@ -133,9 +145,9 @@ class WindowDataModule(L.LightningDataModule):
             )
 
     def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
+        self, batch: Batch | PackedBatch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """Copy a batch to the device; one of training in the type that was asked for."""
+        """Copy a batch to the device, unpack it there, and give that of training its type."""
         training = self.trainer is not None and self.trainer.training
         transfer = self._transfer if training else self._transfer_validation
         return transfer(batch, device)
@@ -154,12 +166,15 @@ class _Batches:
     """What Lightning iterates over."""
 
     def __init__(
-        self, stream: WindowStream[Batch], steps: int, first: Callable[[], int] = lambda: 0
+        self,
+        stream: WindowStream[Batch] | WindowStream[PackedBatch],
+        steps: int,
+        first: Callable[[], int] = lambda: 0,
     ) -> None:
         self.stream, self.steps, self.first = stream, steps, first
 
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | PackedBatch]:
         return self.stream.steps(self.first(), self.steps)

@@ -53,6 +53,8 @@ class WindowStream(Generic[T]):
         That read and finish; 0 does all when a batch is asked for.
     ahead : int, optional
         Batches that are made before they are asked for; ``2 * threads`` by default.
+    dtype : dtype
+        Of what the reader gives.
     pinned : bool
         Batches are in page-locked memory: see :class:`weatherdiff.data.loading.buffers.Buffers`.
 
@@ -78,9 +80,10 @@ class WindowStream(Generic[T]):
         parts: tuple[int, ...] | None = None,
         threads: int = 2,
         ahead: int | None = None,
+        dtype: npt.DTypeLike = np.float32,
         pinned: bool = False,
     ) -> None:
-        self.pinned = pinned
+        self.dtype, self.pinned = dtype, pinned
         self.ahead = 2 * threads if ahead is None else ahead
         self.reader, self.shape, self.indices = reader, shape, indices
         self.order, self.finish, self.threads = order, finish, threads
@@ -132,12 +135,10 @@ class WindowStream(Generic[T]):
         for was begun before it, and waits for nothing.
         """
         first, last = order.drawn(start), order.drawn(stop)
-        slack = np.subtract(order.drawn(start + self.threads), first)
+        begun = order.drawn(start + self.threads)  # by threads that may not be done with a pool
         lanes = [
-            DrawnLane(lane, *ends, self._maker(number))
-            for number, (lane, *ends) in enumerate(
-                zip(order.lanes, first, last, slack.tolist(), strict=True)
-            )
+            DrawnLane(lane, first[n], last[n], begun[n] - first[n], self._maker(n))
+            for n, lane in enumerate(order.lanes)
         ]
         for step in range(start, stop):
             before, after = order.drawn(step), order.drawn(step + 1)
@@ -180,4 +181,4 @@ class WindowStream(Generic[T]):
         return self._buffer((self._capacity[lane], *self.shape)).take()
 
     def _buffer(self, shape: tuple[int, ...], *, pinned: bool = False) -> Buffers:
-        return self._buffers.setdefault(shape, Buffers(shape, pinned=pinned))
+        return self._buffers.setdefault(shape, Buffers(shape, self.dtype, pinned=pinned))
