@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import lightning as L
 import torch
@@ -99,10 +99,13 @@ class WindowDataModule(L.LightningDataModule):
             )
         return ExactOrder(len(self.training), self.batch_size, self.seed, rank, ranks)
 
-    def train_dataloader(self) -> "_Batches":
+    def train_dataloader(self) -> "_Batches[Batch] | _Batches[PackedBatch]":
         """Batches from the trainer's current step on."""
-        windows = self._packed() or self.training
-        stream = windows.stream(self.order(), threads=self.threads, pinned=self._on_cuda)
+        order, packed = self.order(), self._packed()
+        if packed is not None:
+            unpacked_there = packed.stream(order, threads=self.threads, pinned=True)
+            return _Batches(unpacked_there, self.steps, lambda: self._step)
+        stream = self.training.stream(order, threads=self.threads, pinned=self._on_cuda)
         return _Batches(stream, self.steps, lambda: self._step)
 
     def _packed(self) -> PackedWindows | None:
@@ -114,7 +117,7 @@ class WindowDataModule(L.LightningDataModule):
         except UnknownLayoutError:
             return None
 
-    def val_dataloader(self) -> "_Batches":
+    def val_dataloader(self) -> "_Batches[Batch]":
         """Every n-th validation window in order, shared among the ranks.
 
         All ranks have as many, as they wait for each other: some may be there twice.
@@ -162,12 +165,15 @@ class WindowDataModule(L.LightningDataModule):
         return int(self.trainer.global_step) if self.trainer else 0
 
 
-class _Batches:
+T = TypeVar("T", bound=Batch | PackedBatch)
+
+
+class _Batches(Generic[T]):
     """What Lightning iterates over."""
 
     def __init__(
         self,
-        stream: WindowStream[Batch] | WindowStream[PackedBatch],
+        stream: WindowStream[T],
         steps: int,
         first: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -176,5 +182,5 @@ class _Batches:
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[Batch | PackedBatch]:
+    def __iter__(self) -> Iterator[T]:
         return self.stream.steps(self.first(), self.steps)

@@ -53,13 +53,12 @@ class Transfer:
         """Give the batch on the device."""
         while self._held and self._held[0][0].query():
             self._held.popleft()
-        moved = batch._replace(
-            **{
-                name: one.to(device, non_blocking=device.type == "cuda")
-                for name, one in batch._asdict().items()
-                if isinstance(one, Tensor)
-            }
-        )
+        fields: dict[str, Any] = {
+            name: one.to(device, non_blocking=device.type == "cuda")
+            for name, one in batch._asdict().items()
+            if isinstance(one, Tensor)
+        }
+        moved = batch._replace(**fields)
         if device.type == "cuda" and batch.history.is_pinned():
             self._hold(torch.cuda.current_stream(device).record_event(), batch)
         plain = moved.unpack() if isinstance(moved, PackedBatch) else moved

@@ -15,7 +15,7 @@ on the processor, in float64, by rounding.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -195,7 +195,7 @@ class PackedWindows:
         values /= constants.std
         return values.unflatten(-1, self.reader.shape[2:])
 
-    def _finish(self, rows: Int, parts: tuple[Codes, ...]) -> PackedBatch:
+    def _finish(self, rows: Int, parts: tuple[npt.NDArray[Any], ...]) -> PackedBatch:
         data, store = self.data, self.data.store
         times = data.windows.init_times[rows]
         unique, where = np.unique(times[:, None] + data.spec.offsets, return_inverse=True)
