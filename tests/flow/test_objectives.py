@@ -312,6 +312,20 @@ def test_unlike_conditions_keep_pairs_apart():
     assert torch.equal(optimal_transport(noise, data, condition=condition), noise)
 
 
+def test_a_large_batch_is_coupled_group_by_group():
+    noise, data = white(2, 11, 3)
+    condition = white(11, 2, seed=1)
+    groups = [slice(0, 4), slice(4, 8), slice(8, 11)]
+    alone = [optimal_transport(noise[part], data[part]) for part in groups]
+    assert torch.equal(optimal_transport(noise, data, group=4), torch.cat(alone))
+    alike = [
+        optimal_transport(noise[part], data[part], condition=condition[part]) for part in groups
+    ]
+    paired = optimal_transport(noise, data, condition=condition, group=4)
+    assert torch.equal(paired, torch.cat(alike))
+    assert not torch.equal(torch.cat(alike), torch.cat(alone))
+
+
 # -- likelihood -----------------------------------------------------------------------------------
 
 

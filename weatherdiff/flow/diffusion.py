@@ -12,7 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from weatherdiff.flow.parameterization import Velocity, predictor
+from weatherdiff.flow.parameterization import Velocity, fraction_of_variance, predictor, weighed
+from weatherdiff.flow.path import GaussianPath, coefficients
 from weatherdiff.flow.sampler import Adaptive, Euler, Heun, Midpoint, Sampler
 
 __all__ = ["DDIM", "SAMPLERS", "STOCHASTIC_SAMPLERS", "Churn", "DPMSolver", "FreshNoise"]
@@ -58,14 +59,25 @@ class DDIM:
     def step(self, velocity: Velocity, x: Tensor, tau: Tensor, tau_next: Tensor) -> Tensor:
         """Replace the scales, keep the ends."""
         model = predictor(velocity)
-        predicted = model.predict(x, tau)
-        now, then = model.path.scales_at(tau, x), model.path.scales_at(tau_next, x)
-        if self.noise is None or not self.eta or float(tau_next[0]) >= 1:
-            return then.alpha * predicted.data + then.sigma * predicted.noise
-        share = self.eta**2 * (1 - (now.alpha * then.sigma / (then.alpha * now.sigma)).square())
-        wider = (now.sigma / then.sigma) ** predicted.fraction_unless(self.variance)
-        mean = then.alpha * predicted.data + then.sigma * torch.sqrt(1 - share) * predicted.noise
-        return mean + then.sigma * torch.sqrt(share) * wider * self.noise(x)
+        value, fraction = model.outputs(x, tau)
+        then = float(tau_next[0])
+        fresh = self.noise if self.eta and then < 1 else None
+        data, kept, drawn, ratio = _ahead(model.path, tau, x, then, self.eta if fresh else 0.0)
+        mean = weighed(value, x, tau, (data, kept), path=model.path, source=model.parameterization)
+        if fresh is None:
+            return mean
+        wider = ratio ** fraction_of_variance(self.variance, fraction)
+        return torch.addcmul(mean, drawn * wider, fresh(x))
+
+
+@coefficients
+def _ahead(path: GaussianPath, tau: Tensor, tau_next: float, eta: float) -> tuple[Tensor, ...]:
+    """Coefficients of data, noise and fresh noise at the end of a step, and the ratio of sigmas."""
+    now, then = path.scales(tau), path.scales(torch.full_like(tau, tau_next))
+    decay = now.alpha * then.sigma / (then.alpha * now.sigma)
+    share = eta**2 * (1 - decay.square()) if eta else torch.zeros_like(tau)
+    kept, drawn = (then.sigma * torch.sqrt(part) for part in (1 - share, share))
+    return then.alpha, kept, drawn, now.sigma / then.sigma
 
 
 @dataclass

@@ -28,7 +28,7 @@ noise. A coefficient that is infinite there (of the score at the data) counts as
 conversions are finite.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -55,14 +55,6 @@ class Prediction(NamedTuple):
     noise: Tensor
     fraction: Tensor | None = None
 
-    def fraction_unless(self, fixed: float | None) -> Tensor | float:
-        """Give the fixed fraction of the variance, or the one learned if there is none."""
-        if fixed is not None:
-            return fixed
-        if self.fraction is None:
-            raise ValueError("a learned variance is asked for, but the model predicts none")
-        return self.fraction
-
 
 def _v(s: Scales) -> tuple[Tensor, Tensor]:
     norm = torch.rsqrt(s.alpha.square() + s.sigma.square())
@@ -77,6 +69,14 @@ PARAMETERIZATIONS: dict[str, Callable[[Scales], tuple[Tensor, Tensor]]] = {
     "score": lambda s: (torch.zeros_like(s.alpha), -1 / s.sigma),
 }
 """Name -> the coefficients (a, b) of data and noise."""
+
+
+def fraction_of_variance(fixed: float | None, learned: Tensor | None) -> Tensor | float:
+    """Give the fixed fraction of the variance of a step, or the one learned if there is none."""
+    chosen = learned if fixed is None else fixed
+    if chosen is None:
+        raise ValueError("a learned variance is asked for, but the model predicts none")
+    return chosen
 
 
 def combine(
@@ -160,9 +160,17 @@ def convert(
     """
     if source == target:
         return value
-    bx, bp, ax, ap = _solved(path, tau, x, source)
-    a, b = _joined(path, tau, x, target)
-    return (a * bx + b * ax) * x + (a * bp + b * ap) * value
+    parts = _joined(path, tau, x, target)
+    return weighed(value, x, tau, parts, path=path, source=source)
+
+
+def weighed(
+    value: Tensor, x: Tensor, tau: Tensor, parts: Sequence[Tensor], *, path: GaussianPath,
+    source: str,
+) -> Tensor:  # fmt: skip
+    """Give so much of the data and so much of the noise, without forming either."""
+    (a, b), (bx, bp, ax, ap) = parts, _solved(path, tau, x, source)
+    return torch.addcmul((a * bx + b * ax) * x, a * bp + b * ap, value)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ time from data to noise have :math:`t = 1 - \tau`.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, wraps
 from typing import ClassVar, NamedTuple
@@ -21,19 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = [
-    "PATHS",
-    "CosinePath",
-    "GaussianPath",
-    "LinearPath",
-    "PathSample",
-    "Scales",
-    "VarianceExploding",
-    "VariancePreserving",
-    "coefficients",
-    "expand_as",
-    "steps_from_data",
-]
+__all__ = ["PATHS", "CosinePath", "LinearPath", "VarianceExploding", "VariancePreserving"]
 
 
 Coefficients = Callable[..., tuple[Tensor, ...]]
@@ -61,7 +49,7 @@ def expand_as(tau: Float[Tensor, " batch"], x: Float[Tensor, "batch ..."]) -> Te
 
 
 def coefficients(function: Coefficients) -> Coefficients:
-    """Turn a function of (path, tau, names) into one of (path, tau, x, names) that fits ``x``.
+    """Turn a function of (path, tau, key) into one of (path, tau, x, key) that fits ``x``.
 
     A sampler visits the same few times again and again, each with its whole batch (``expand`` of
     one value): what belongs to such a time is worked out once and kept, as scalars. It would
@@ -69,15 +57,15 @@ def coefficients(function: Coefficients) -> Coefficients:
     """
 
     @lru_cache(maxsize=4096)
-    def kept(path: "GaussianPath", time: float, dtype: torch.dtype, *names: str) -> list[Tensor]:
+    def kept(path: "GaussianPath", time: float, dtype: torch.dtype, *key: Hashable) -> list[Tensor]:
         with torch.inference_mode(False):  # whoever needs them next may want gradients of x
-            return [c[0] for c in function(path, torch.tensor([time], dtype=dtype), *names)]
+            return [c[0] for c in function(path, torch.tensor([time], dtype=dtype), *key)]
 
     @wraps(function)
-    def fitting(path: "GaussianPath", tau: Tensor, x: Tensor, *names: str) -> tuple[Tensor, ...]:
+    def fitting(path: "GaussianPath", tau: Tensor, x: Tensor, *key: Hashable) -> tuple[Tensor, ...]:
         if tau.stride() == (0,) and not tau.requires_grad:
-            return tuple(kept(path, float(tau[0]), tau.dtype, *names))
-        return tuple(expand_as(c, x) for c in function(path, tau, *names))
+            return tuple(kept(path, float(tau[0]), tau.dtype, *key))
+        return tuple(expand_as(c, x) for c in function(path, tau, *key))
 
     return fitting
 

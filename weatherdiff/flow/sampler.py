@@ -17,19 +17,7 @@ from torch import Tensor
 from weatherdiff.flow.parameterization import Velocity
 from weatherdiff.flow.path import GaussianPath
 
-__all__ = [
-    "GRIDS",
-    "Adaptive",
-    "Euler",
-    "Heun",
-    "Midpoint",
-    "Sampler",
-    "Velocity",
-    "integrate",
-    "karras_grid",
-    "shifted_grid",
-    "uniform_grid",
-]
+__all__ = ["GRIDS", "Adaptive", "Euler", "Heun", "Midpoint", "Sampler", "integrate"]
 
 EDGE = 1e-6  # how near to the ends of time an adaptive solver goes
 

@@ -36,7 +36,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from weatherdiff.flow.loss import weighted_mean
-from weatherdiff.flow.parameterization import Prediction, Predictor
+from weatherdiff.flow.parameterization import Prediction, Predictor, fraction_of_variance
 from weatherdiff.flow.path import GaussianPath, expand_as, steps_from_data
 
 __all__ = ["VARIANCES", "Bound", "variational_bound", "variational_loss"]
@@ -179,7 +179,7 @@ def _step(
     gain = (s.alpha / s.sigma).square() - (t.alpha / t.sigma).square()  # of the SNR
     widest = 2 * torch.log(t.sigma / s.sigma)  # log ratio of beta to the least variance
     gain, widest = (expand_as(c, data).to(data) for c in (gain, widest))
-    log_ratio = predicted.fraction_unless(variance) * widest
+    log_ratio = fraction_of_variance(variance, predicted.fraction) * widest
     excess = gain * (data - predicted.data).square()
     kl = log_ratio + torch.expm1(-log_ratio) + excess * torch.exp(-log_ratio)
     return kl / (2 * math.log(2))
