@@ -40,14 +40,12 @@ import numpy as np
 import numpy.typing as npt
 from loader_peers import PEERS, SLOW, tensorstore_gather, versions
 from loader_prepare import growth_of_preparing, preparing, statistics_speed
+from loader_stalls import stalls
 from loader_stores import SHARD, forget, make_stores
 
-from weatherdiff.data.loader import WindowDataset
 from weatherdiff.data.loading.order import ExactOrder, Order, PoolOrder
 from weatherdiff.data.loading.reader import BlockReader
 from weatherdiff.data.loading.stream import WindowStream
-from weatherdiff.data.store import FieldStore
-from weatherdiff.data.windows import Period, WindowSpec, find_windows
 
 Int = npt.NDArray[np.int64]
 Float = npt.NDArray[np.float32]
@@ -56,7 +54,6 @@ SMALL = (2000, 12, 64, 128)
 QUICK = (768, *SMALL[1:])
 LARGE = (400, 69, 121, 240)
 FRAMES, BATCH, THREADS = 4, 8, 2
-STEP_SECONDS = 0.02
 BOUNDS = {
     "pool_lz4": (">=", 0.60),
     "pool_packed": (">=", 0.60),
@@ -304,42 +301,6 @@ def cold(folder: Path, *, windows: int) -> dict[str, float]:
         if "tensorstore" in middle
         else None,
     }
-
-
-def stalls(path: Path, *, steps: int) -> dict[str, float]:
-    """Share of the time for which a device that takes 20 ms a step waits for its batch.
-
-    Batches are those of training: normalised, with forcings and weights, from a prepared store that
-    is not kept in memory. The program sleeps while the device is at its step. The start is not
-    counted: the first batch, for which a pool is filled, is told as ``first_batch_seconds``. The
-    share is the median of three parts of so many steps, in each of which a pool is used up.
-    """
-    store = FieldStore.open(path)
-    spec = WindowSpec(history=1, frames=FRAMES - 1, step=6 * 3600)
-    period = Period(int(store.times[0]), int(store.times[-1]))
-    found = find_windows(store.times, store.valid, spec, period)
-    data = WindowDataset(store, found, spec, ("toa_solar_radiation",), cache_bytes=0)
-    size = store.nbytes // store.shape[0]
-    pool = PoolOrder.sized(found.indices, BATCH, 0, frame_bytes=size, pool_bytes=2**31)
-    results = {}
-    for name, order in {"": pool, "_exact": ExactOrder(len(found), BATCH, 0)}.items():
-        batches = data.stream(order, threads=THREADS).steps(0, 3 * steps + 1)
-        start = time.perf_counter()
-        next(batches)
-        results[f"first_batch{name}_seconds"] = time.perf_counter() - start
-        shares, cpu = [], time.process_time()
-        for _ in range(3):
-            waited, start = 0.0, time.perf_counter()
-            for _ in range(steps):
-                time.sleep(STEP_SECONDS)
-                asked = time.perf_counter()
-                next(batches)
-                waited += time.perf_counter() - asked
-            shares.append(100 * waited / (time.perf_counter() - start))
-        results[f"stall_percent{name}"] = statistics.median(shares)
-        results[f"batch{name}_cpu_ms"] = 1e3 * (time.process_time() - cpu) / (3 * steps)
-        batches.close()
-    return results
 
 
 def memory_growth(folder: Path) -> dict[str, float]:
