@@ -4,7 +4,7 @@ Everything is relative to copying the same windows, in batches of 8, from a memo
 float32 in the page cache (``memmap + copy``, one thread). Runs take turns; figures are medians of
 the ratios of wall time within a turn, with the ratio of processor time beside each (``*_cpu``). A
 peer that is not installed, or fails, gives null: never a pass. The fields look like GRIB: smooth,
-and of 16 significant bits.
+and of 16 significant bits. ``--quick`` takes fewer times and shorter turns.
 
 Ours reads what :func:`weatherdiff.prepare` writes in its three profiles (one time a chunk, a CRC
 each, shards of 64), in two threads, as it is: checksums are verified, and packed values are
@@ -32,6 +32,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,22 +40,20 @@ import numpy as np
 import numpy.typing as npt
 from loader_peers import PEERS, SLOW, tensorstore_gather, versions
 from loader_prepare import growth_of_preparing, preparing, statistics_speed
+from loader_stalls import stalls
 from loader_stores import SHARD, forget, make_stores
 
-from weatherdiff.data.loader import WindowDataset
 from weatherdiff.data.loading.order import ExactOrder, Order, PoolOrder
 from weatherdiff.data.loading.reader import BlockReader
 from weatherdiff.data.loading.stream import WindowStream
-from weatherdiff.data.store import FieldStore
-from weatherdiff.data.windows import Period, WindowSpec, find_windows
 
 Int = npt.NDArray[np.int64]
 Float = npt.NDArray[np.float32]
 
 SMALL = (2000, 12, 64, 128)
+QUICK = (768, *SMALL[1:])
 LARGE = (400, 69, 121, 240)
 FRAMES, BATCH, THREADS = 4, 8, 2
-STEP_SECONDS = 0.02
 BOUNDS = {
     "pool_lz4": (">=", 0.60),
     "pool_packed": (">=", 0.60),
@@ -89,38 +88,44 @@ WHY_NULL = {
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the small store alone, fewer runs")
+    parser.add_argument("--quick", action="store_true", help="a short small store, fewer runs")
     parser.add_argument("--json", help="file for the results")
     parser.add_argument("--folder", help="where to make the stores; a temporary folder by default")
-    parser.add_argument("--resident", metavar="FOLDER", help=argparse.SUPPRESS)
+    parser.add_argument("--resident", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.resident:
-        print(resident(Path(options.resident)))
+        print(resident(Path(options.resident[0]), int(options.resident[1])))
         return
     results: dict[str, Any] = dict.fromkeys(BOUNDS)
+    begun = time.perf_counter()
+    gc.freeze()  # what the imports made need not be looked through before each run
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        make_stores(folder / "small", SMALL)
+        make_stores(folder / "small", QUICK if options.quick else SMALL)
         results |= warm(folder / "small", quick=options.quick)
         results |= cold(folder / "small", windows=80 if options.quick else 200)
         shape, turns = ((384, *SMALL[1:]), 2) if options.quick else (SMALL, 3)
         prepared = preparing(folder, shape=shape, turns=turns)
         WHY_NULL.update(prepared.pop("why"))
         results |= prepared
-        results |= stalls(folder / "prepared.zarr", steps=100 if options.quick else 400)
+        results |= stalls(folder / "prepared.zarr", steps=50 if options.quick else 150)
         results |= statistics_speed(SMALL)
-        results |= memory_growth(folder / "small")
-        results |= growth_of_preparing(folder)
+        with ThreadPoolExecutor(2) as pool:  # neither memory nor order depend on who else is there
+            rows = (pool.submit(memory_growth, folder / "small"),
+                    pool.submit(growth_of_preparing, folder))  # fmt: skip
+            results |= mixing()
+            for row in rows:
+                results |= row.result()
         results["memory_growth_16x"] = max(
             results["load_memory_growth_16x"], results["prepare_memory_growth_16x"]
         )
-        results |= mixing()
         if not options.quick:
             make_stores(folder / "large", LARGE)
             large = warm(folder / "large", quick=False)
             results |= {f"{key}_large": value for key, value in large.items()}
         results |= against_peers(results)
     results["anemoi_lz4"] = None
+    results["seconds"] = time.perf_counter() - begun
     results["why_null"] = {k: why for k, why in WHY_NULL.items() if results.get(k) is None}
     results["versions"] = versions()
     results["machine"] = f"{os.cpu_count()} processors, {platform.machine()}, {platform.release()}"
@@ -146,10 +151,10 @@ def stream(array: Path, order: Order, *, threads: int = THREADS) -> WindowStream
     )
 
 
-def pool_order(shape: tuple[int, ...]) -> PoolOrder:
+def pool_order(shape: tuple[int, ...], pool_bytes: int = 2**31) -> PoolOrder:
     """Sixteen blocks of 64 windows where two gigabytes allow, as the training has them."""
     indices, size = windows(shape[0]), 4 * int(np.prod(shape[1:]))
-    return PoolOrder.sized(indices, BATCH, 0, frame_bytes=size, pool_bytes=2**31)
+    return PoolOrder.sized(indices, BATCH, 0, frame_bytes=size, pool_bytes=pool_bytes)
 
 
 def memory_map(source: Float, starts: Int) -> Iterator[Float]:
@@ -168,7 +173,7 @@ def warm(folder: Path, *, quick: bool) -> dict[str, Any]:
     count = len(windows(shape[0]))
     exact, pool = ExactOrder(count, BATCH, 0), pool_order(shape)
     many = pool.steps if quick else 2 * pool.steps
-    several, few = max(1, many // 4), max(1, many // (50 if quick else 25))
+    several, few = max(1, many // 4), max(1, many // (40 if quick else 25))
     ours = {
         "pool_lz4": (folder / "lz4", pool, many),
         "pool_packed": (folder / "packed", pool, many),
@@ -179,14 +184,17 @@ def warm(folder: Path, *, quick: bool) -> dict[str, Any]:
     }
     streams = {name: stream(array, order) for name, (array, order, _) in ours.items()}
     rng = np.random.default_rng(1)
-    # one map for all turns: its pages are known to the process after the first
+    # one map for all turns
     mapped = np.load(folder.with_suffix(".npy"), mmap_mode="r")
 
-    def run(name: str) -> tuple[int, Iterator[Float]]:
+    def run(name: str, turn: int) -> tuple[int, Iterator[Float]]:
         if name == "memmap":
+            # a system that takes pages back, or a process that does not know them, is not measured
+            mapped.ravel()[:: 4096 // mapped.itemsize].sum()
             return several, memory_map(mapped, rng.integers(count, size=several * BATCH))
         if name in ours:
-            steps = ours[name][2]
+            # the first turn fills the page cache and takes the memory of a pool
+            steps = ours[name][2] if turn else several
             # another part of the epoch each time; whole epochs of a pool, its first fill included
             start = 0 if name.startswith("pool") else int(rng.integers(1000))
             return steps, streams[name].steps(start, start + steps)
@@ -205,13 +213,13 @@ def warm(folder: Path, *, quick: bool) -> dict[str, Any]:
             if "workers" in name and turn not in (1, 2):  # seconds each
                 continue
             try:
-                spent[-1][name] = timed(*run(name))
+                spent[-1][name] = timed(*run(name, turn))
             except Exception as error:
                 if name not in present:
                     raise
                 WHY_NULL[name] = repr(error)
                 present.remove(name)
-    spent = spent[1:]  # the first fills the page cache
+    spent = spent[1:]
     results: dict[str, Any] = {
         "memmap_MBps": BATCH * FRAMES * 4e-6 * np.prod(shape[1:])
         / statistics.median(turn["memmap"][0] for turn in spent)
@@ -284,7 +292,7 @@ def cold(folder: Path, *, windows: int) -> dict[str, float]:
     for _ in range(3):
         for name, run in runs.items():
             if run is not None:
-                forget(folder)
+                forget(folder / "lz4", folder.with_suffix(".npy"))
                 spent.setdefault(name, []).append(timed(steps, run())[0])
     middle = {name: statistics.median(values) for name, values in spent.items()}
     return {
@@ -295,41 +303,11 @@ def cold(folder: Path, *, windows: int) -> dict[str, float]:
     }
 
 
-def stalls(path: Path, *, steps: int) -> dict[str, float]:
-    """Share of the time for which a device that takes 20 ms a step waits for its batch.
-
-    Batches are those of training: normalised, with forcings and weights, from a prepared store that
-    is not kept in memory.
-    """
-    store = FieldStore.open(path)
-    spec = WindowSpec(history=1, frames=FRAMES - 1, step=6 * 3600)
-    period = Period(int(store.times[0]), int(store.times[-1]))
-    found = find_windows(store.times, store.valid, spec, period)
-    data = WindowDataset(store, found, spec, ("toa_solar_radiation",), cache_bytes=0)
-    size = store.nbytes // store.shape[0]
-    pool = PoolOrder.sized(found.indices, BATCH, 0, frame_bytes=size, pool_bytes=2**31)
-    results = {}
-    for name, order in {"": pool, "_exact": ExactOrder(len(found), BATCH, 0)}.items():
-        batches = data.stream(order, threads=THREADS).steps(0, steps + 1)
-        start = time.perf_counter()
-        next(batches)
-        results[f"first_batch{name}_seconds"] = time.perf_counter() - start
-        waited, start, cpu = 0.0, time.perf_counter(), time.process_time()
-        for _ in range(steps):
-            time.sleep(STEP_SECONDS)
-            asked = time.perf_counter()
-            next(batches)
-            waited += time.perf_counter() - asked
-        results[f"stall_percent{name}"] = 100 * waited / (time.perf_counter() - start)
-        results[f"batch{name}_cpu_ms"] = 1e3 * (time.process_time() - cpu) / steps
-        batches.close()
-    return results
-
-
 def memory_growth(folder: Path) -> dict[str, float]:
     """Peak memory of a process that loads 16 times as many times, over that of one.
 
-    The longer store's shards are links to those of the shorter.
+    The longer store's shards are links to those of the shorter. Both are drawn from pools of a
+    quarter of the shorter, so that both have several.
     """
     source, longer = folder / "lz4", folder / "longer"
     document = json.loads((source / "zarr.json").read_text())
@@ -341,22 +319,25 @@ def memory_growth(folder: Path) -> dict[str, float]:
         place = Path("c") / str(number) / "0" / "0" / "0"
         (longer / place).parent.mkdir(parents=True)
         os.link(source / "c" / str(number % shards) / "0" / "0" / "0", longer / place)
-    peaks = [
-        float(
-            subprocess.run(
-                [sys.executable, __file__, "--resident", str(path)], check=True, capture_output=True
-            ).stdout
+    pools = 2 * int(np.prod(BlockReader(source).shape))  # bytes of two
+    running = [
+        subprocess.Popen(
+            [sys.executable, __file__, "--resident", str(path), str(pools)], stdout=subprocess.PIPE
         )
         for path in (source, longer)
     ]
-    return {"load_memory_growth_16x": peaks[1] / peaks[0], "memory_1x_MB": peaks[0] / 1e3}
+    told = [process.communicate()[0] for process in running]
+    if any(process.returncode for process in running):
+        raise RuntimeError("a process that loads has failed")
+    one, sixteen = map(float, told)
+    return {"load_memory_growth_16x": sixteen / one, "memory_1x_MB": one / 1e3}
 
 
-def resident(array: Path) -> int:
-    """Load for a while by pools; give the peak of resident memory in kB."""
-    order = pool_order(BlockReader(array).shape)
+def resident(array: Path, pool_bytes: int) -> int:
+    """Load a few pools; give the peak of resident memory in kB."""
+    order = pool_order(BlockReader(array).shape, pool_bytes)
     first = len(order.pools(0)[0].rows) // BATCH
-    for _ in stream(array, order).steps(0, min(order.steps * 2, 3 * first)):
+    for _ in stream(array, order).steps(0, 4 * first):
         pass
     # Not ru_maxrss, which a process inherits from the one that started it.
     status = Path("/proc/self/status").read_text()

@@ -4,6 +4,7 @@ Each peer is a function of (folder of the stores, starts of the windows, frames 
 gives batches, read as its documentation says is fast. What is not installed is None.
 """
 
+import multiprocessing
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import metadata, util
@@ -84,11 +85,16 @@ def torch_workers(array: str, folder: Path, starts: Int, frames: int) -> Iterato
     """``DataLoader`` with worker processes."""
     from torch.utils.data import DataLoader
 
+    # imported once, for the workers of all turns
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["torch.utils.data", "xarray", "zarr", "weatherdiff.data.loader"]
+    )
     loader = DataLoader(
         _Windows(folder / array, frames),  # type: ignore[arg-type]
         batch_sampler=[batch.tolist() for batch in starts.reshape(-1, BATCH)],
         num_workers=WORKERS,
-        multiprocessing_context="forkserver",
+        multiprocessing_context=context,
     )
     for batch in loader:
         yield batch.numpy()

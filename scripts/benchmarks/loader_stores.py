@@ -82,10 +82,10 @@ def frames_like_grib(shape: tuple[int, ...]) -> Float:
     return frames
 
 
-def forget(folder: Path) -> None:
-    """Take the files out of the page cache."""
+def forget(*paths: Path) -> None:
+    """Take files, and those of folders, out of the page cache."""
     gc.collect()  # memory maps hold their pages
-    for file in [folder.with_suffix(".npy"), *folder.rglob("*")]:
+    for file in [found for path in paths for found in (path, *path.rglob("*"))]:
         if file.is_file():
             handle = os.open(file, os.O_RDONLY)
             try:

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weatherdiff.data.loader import WindowDataset
-from weatherdiff.data.loading.mixture import MixtureDataset, MixtureOrder, deviations, normalized_by
+from weatherdiff.data.loading.mixture import (
+    MixtureDataset,
+    MixtureOrder,
+    PoolMixtureOrder,
+    deviations,
+    normalized_by,
+)
+from weatherdiff.data.loading.stream import WindowStream
 from weatherdiff.data.prepare import prepare
 from weatherdiff.data.windows import Period, WindowSpec, find_windows
 from weatherdiff.errors import ConfigError, GridMismatchError, InputError
@@ -171,3 +178,102 @@ def test_stores_that_do_not_go_together_are_refused(grown, store, tmp_path):
 def test_an_impossible_mixture_is_refused(sizes, weights, batch_size, message):
     with pytest.raises(ConfigError, match=message):
         MixtureOrder(sizes, weights, batch_size, 0, 0, 2)
+
+
+def pooled(mixture, batch_size=12, seed=7, rank=0, ranks=1):
+    sizes, weights = mixture
+    return PoolMixtureOrder(
+        tuple(size + 5 for size in sizes), weights, batch_size, seed, rank, ranks,
+        block=tuple(1 + size % 7 for size in sizes), blocks=tuple(1 + size % 3 for size in sizes),
+    )  # fmt: skip
+
+
+@settings(max_examples=50, deadline=None)
+@given(mixtures, st.integers(1, 12), st.integers(0, 2**31), st.integers(1, 40))
+def test_pools_of_each_set_have_its_share_and_give_each_window_once_an_epoch(
+    mixture, batch_size, seed, steps
+):
+    order = pooled(mixture, batch_size, seed)
+    rows = np.concatenate([order.rows(step) for step in range(steps)])
+    exact = np.array(order.weights) / sum(order.weights) * len(rows)
+    first = 0
+    for number, size in enumerate(order.sizes):
+        own = rows[(rows >= first) & (rows < first + size)]
+        assert abs(len(own) - exact[number]) <= 1 + number + 1e-4 * len(rows)
+        seen = np.bincount(own - first, minlength=size)
+        assert seen.max() - seen.min() <= 1
+        first += size
+
+
+@settings(max_examples=50, deadline=None)
+@given(mixtures, st.sampled_from([1, 2, 3]), st.integers(0, 10**4))
+def test_ranks_draw_as_many_of_each_set_from_windows_of_their_own(mixture, ranks, step):
+    orders = [pooled(mixture, 6, 3, rank, ranks) for rank in range(ranks)]
+    assert len({tuple(order.drawn(step)) for order in orders}) == 1
+    assert all(len(order.rows(step)) == 6 // ranks for order in orders)
+    for lanes in zip(*(order.lanes for order in orders), strict=True):
+        epochs = [np.concatenate([pool.rows for pool in lane.pools(2)]) for lane in lanes]
+        assert len({len(rows) for rows in epochs}) == 1
+        together = np.concatenate(epochs)
+        assert len(np.unique(together)) == len(together)
+
+
+@settings(max_examples=50, deadline=None)
+@given(mixtures, st.integers(0, 10**6))
+def test_a_batch_of_pools_depends_on_the_seed_and_the_step_alone(mixture, step):
+    rows = pooled(mixture).rows(step)
+    np.testing.assert_array_equal(rows, pooled(mixture).rows(step))
+    slots = pooled(mixture).slots(step)
+    np.testing.assert_array_equal(np.sort(slots), np.arange(12))
+
+
+def test_another_seed_draws_other_pools():
+    one, other = (
+        PoolMixtureOrder((400, 300), (1, 1), 16, seed, block=(9, 9), blocks=(4, 4)).rows(0)
+        for seed in (0, 1)
+    )
+    assert (one != other).any()
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_pools_of_a_mixture_stream_its_windows_from_any_step(mixture, threads):
+    both = mixture(cache_bytes=0)
+    frame = both.store.nbytes // both.store.shape[0]
+    order = both.pool_order(6, 1, pool_bytes=80 * frame)
+    epochs = [a // lane.length for a, lane in zip(order.drawn(30), order.lanes, strict=True)]
+    assert max(epochs) >= 2
+    for start in (0, 13):
+        batches = both.stream(order, threads=threads).steps(start, 30)
+        for step, batch in enumerate(batches, start):
+            expected = both.__getitems__(order.rows(step).tolist())
+            for field, wanted in zip(batch, expected, strict=True):
+                assert torch.equal(field, wanted)
+        assert step == 29
+
+
+def test_a_pool_of_each_set_reads_each_of_its_frames_once():
+    reader = CountingReader(90)
+    indices = np.concatenate([np.arange(50), 53 + np.arange(30)])[:, None] + np.arange(4)
+    order = PoolMixtureOrder((50, 30), (5.0, 3.0), 8, 0, block=(50, 30), blocks=(2, 2))
+    stream = WindowStream(reader, (1,), indices, order, lambda rows, parts: rows, threads=0)
+    for _ in stream.steps(0, 10):  # an epoch of both
+        pass
+    assert reader.count[:86].max() <= 3  # a block is cut where the epoch begins it
+    assert reader.count.sum() <= 86 + 2 * 3
+
+
+class CountingReader:
+    """Frames of which it is known how often each was read."""
+
+    def __init__(self, frames):
+        self.count = np.zeros(frames, int)
+
+    def read(self, indices, out=None):
+        np.add.at(self.count, indices, 1)
+        out[...] = np.float32(indices)[:, None]
+        return out
+
+
+def test_a_set_smaller_than_the_ranks_is_refused():
+    with pytest.raises(ConfigError, match="number 1 of the mixture has 2 windows for 4 ranks"):
+        PoolMixtureOrder((9, 2), (1.0, 1.0), 4, 0, 0, 4, block=(2, 2), blocks=(2, 2))

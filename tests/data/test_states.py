@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from weatherdiff.data.loading import states
+from weatherdiff.data.loading import arithmetic, states
 from weatherdiff.data.loading.reader import FunctionReader
 from weatherdiff.data.loading.states import MemoryReader, StateReader
 from weatherdiff.errors import InputError
@@ -13,6 +13,7 @@ from weatherdiff.errors import InputError
 @pytest.mark.parametrize("indices", [[5], [9, 2, 2, 40], list(range(60))])
 def test_states_are_those_of_the_normalizer(small_store, monkeypatch, tile, indices):
     monkeypatch.setattr(states, "TILE", tile)
+    monkeypatch.setattr(arithmetic, "TILE", tile)
     store = small_store
     reader = StateReader(store.reader(), store.normalizer, store.times)
     expected = store.normalizer.state(store.read(indices), store.times[indices])

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from weatherdiff.data.loader import Batch, WindowDataset
+from weatherdiff.data.loading.mixture import MixtureDataset, PoolMixtureOrder
 from weatherdiff.data.loading.order import ExactOrder, PoolOrder
+from weatherdiff.data.loading.packed import PackedWindows
 from weatherdiff.training import WindowDataModule
 
 
@@ -143,3 +145,47 @@ def test_training_batches_alone_are_moved_in_the_type_that_was_asked_for(
         moved = data.transfer_batch_to_device(batch, torch.device("cpu"), 0)
         assert moved.history.dtype == moved.target.dtype == dtype
         assert moved.weights.dtype == torch.float32
+
+
+def test_a_mixture_is_drawn_from_pools_by_each_rank_and_from_any_step(
+    small_windows: dict[str, WindowDataset],
+) -> None:
+    windows = small_windows["training"]
+    parts = [
+        WindowDataset(windows.store, windows.windows, windows.spec, windows.forcings, cache_bytes=0)
+        for _ in range(2)
+    ]
+
+    def make(rank: int, ranks: int, step: int = 0, threads: int = 2) -> WindowDataModule:
+        data = WindowDataModule(
+            MixtureDataset(parts, [1.0, 3.0]), small_windows["validation"],
+            batch_size=8, steps=30, seed=5, order="pool", threads=threads,
+        )  # fmt: skip
+        return _as_rank(data, rank, ranks, step)
+
+    order = make(0, 2).order()
+    assert isinstance(order, PoolMixtureOrder)
+    assert order.state()["ranks"] == 2
+    for rank in (0, 1):
+        whole = list(make(rank, 2).train_dataloader())
+        assert {len(batch.init_times) for batch in whole} == {4}
+        rest = list(make(rank, 2, step=17, threads=1).train_dataloader())
+        assert all(_same(a, b) for a, b in zip(rest, whole[17:], strict=True))
+    first = [set(order.rows(0)) for order in (make(r, 2).order() for r in (0, 1))]
+    assert not first[0] & first[1]
+
+
+def test_what_a_device_unpacks_is_given_to_it_packed(
+    pooled: Callable[..., WindowDataModule], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That there is a device is pretended: there is none here."""
+    monkeypatch.setattr(WindowDataModule, "_on_cuda", True)
+    asked: list[object] = []
+    monkeypatch.setattr(WindowDataset, "stream", lambda self, *_, **options: asked.append(options))
+    pooled().train_dataloader()  # of a store that is not packed
+    assert asked == [{"threads": 2, "pinned": True}]
+    monkeypatch.setattr(PackedWindows, "__init__", lambda self, data: asked.append(data))
+    monkeypatch.setattr(PackedWindows, "stream", lambda self, *_, **options: asked.append(options))
+    data = pooled()
+    data.train_dataloader()
+    assert asked[1:] == [data.training, {"threads": 2, "pinned": True}]

@@ -24,15 +24,14 @@ Forcing = Callable[[Int, Grid, Calendar], list[npt.NDArray[np.float64]]]
 
 def _time_of_day(times: Int, grid: Grid, _: Calendar) -> list[npt.NDArray[np.float64]]:
     """Cosine and sine of local mean solar time."""
-    angle = _hour_angle(times, grid)
-    return [np.cos(angle), np.sin(angle)]
+    angle, shape = _hour_angle(times, grid), (len(times), *grid.shape)
+    return [np.broadcast_to(wave(angle), shape) for wave in (np.cos, np.sin)]
 
 
 def _time_of_year(times: Int, grid: Grid, calendar: Calendar) -> list[npt.NDArray[np.float64]]:
     """Cosine and sine of the fraction of the year."""
-    angle = _year_angle(times, calendar)[:, None, None]
-    angle = np.broadcast_to(angle, (len(times), *grid.shape))
-    return [np.cos(angle), np.sin(angle)]
+    angle, shape = _year_angle(times, calendar)[:, None, None], (len(times), *grid.shape)
+    return [np.broadcast_to(wave(angle), shape) for wave in (np.cos, np.sin)]
 
 
 def _toa_solar_radiation(
@@ -64,10 +63,10 @@ def _toa_solar_radiation(
     )[:, None, None]
     latitude = np.deg2rad(grid.latitude)[:, None]
     # local mean solar time is 0 at midnight, the hour angle is 0 at noon
-    height = np.sin(latitude) * np.sin(declination) - np.cos(latitude) * np.cos(
-        declination
-    ) * np.cos(_hour_angle(times, grid))
-    return [distance * np.maximum(height, 0)]
+    height = -(np.cos(latitude) * np.cos(declination)) * np.cos(_hour_angle(times, grid))
+    height += np.sin(latitude) * np.sin(declination)
+    np.maximum(height, 0, out=height)
+    return [np.multiply(distance, height, out=height)]
 
 
 FORCINGS: dict[str, tuple[int, Forcing]] = {
@@ -109,9 +108,10 @@ def forcing_fields(names: Sequence[str], times: Int, grid: Grid, calendar: str =
         raise ConfigError(f"Unknown forcing {unknown[0]!r}; known are {', '.join(FORCINGS)}.")
     own = Calendar(calendar)
     fields = [field for name in names for field in FORCINGS[name][1](times, grid, own)]
-    if not fields:
-        return np.empty((len(times), 0, *grid.shape), np.float32)
-    return np.stack(fields, axis=1).astype(np.float32)
+    out = np.empty((len(times), len(fields), *grid.shape), np.float32)
+    for number, field in enumerate(fields):
+        out[:, number] = field
+    return out
 
 
 def static_fields(grid: Grid, mask: npt.NDArray[np.bool_]) -> Array:
@@ -146,10 +146,9 @@ def _spread(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _hour_angle(times: Int, grid: Grid) -> npt.NDArray[np.float64]:
-    """Local mean solar time as an angle, 0 at midnight; (time, latitude, longitude)."""
+    """Local mean solar time as an angle, 0 at midnight; (time, 1, longitude)."""
     utc = 2 * np.pi * (times % DAY) / DAY
-    angle = utc[:, None, None] + np.deg2rad(grid.longitude)
-    return np.broadcast_to(angle, (len(times), *grid.shape))
+    return np.asarray(utc[:, None, None] + np.deg2rad(grid.longitude))
 
 
 def _year_angle(times: Int, calendar: Calendar) -> npt.NDArray[np.float64]:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from weatherdiff.data.fields import Fields
 from weatherdiff.data.forcings import forcing_fields, static_fields
+from weatherdiff.data.loading.arithmetic import to_tendencies
 from weatherdiff.data.loading.order import Order
 from weatherdiff.data.loading.reader import Reader
 from weatherdiff.data.loading.states import MemoryReader, StateReader
@@ -24,6 +25,7 @@ __all__ = ["Batch", "WindowDataset", "static_channels"]
 Float = npt.NDArray[np.float32]
 
 CACHE_BYTES = 2 * 2**30
+AHEAD_BYTES = 2**27  # of batches that wait, so that a pause of the threads is not one of training
 
 
 class Batch(NamedTuple):
@@ -70,6 +72,16 @@ class WindowDataset(Dataset[Batch]):
         Of :data:`weatherdiff.data.forcings.FORCINGS`.
     cache_bytes : int
         Largest store to keep in memory.
+
+    Attributes
+    ----------
+    static : (static, latitude, longitude) tensor
+        Inputs that are the same in all windows.
+    area : (channel, latitude, longitude)
+        Weights where there are data.
+    complete : bool
+        Whether data are everywhere: all windows have the same weights.
+    in_memory : bool
     """
 
     def __init__(
@@ -83,11 +95,10 @@ class WindowDataset(Dataset[Batch]):
     ) -> None:
         self.store, self.windows, self.spec = store, windows, spec
         self.forcings = tuple(forcings)
-        self._static = torch.from_numpy(static_channels(store))
+        self.static = torch.from_numpy(static_channels(store))
         area = store.grid.area_weights().to_numpy() * store.mask
-        self._area = (area / area.mean()).astype(np.float32)
-        # Where data are everywhere, all windows have the same weights.
-        self._complete = bool(store.mask.all()) and not store.metadata.get("fill")
+        self.area = (area / area.mean()).astype(np.float32)
+        self.complete = bool(store.mask.all()) and not store.metadata.get("fill")
         self._reader: Reader = StateReader(store.reader(), store.normalizer, store.times)
         self.in_memory = store.nbytes <= cache_bytes
         if self.in_memory:
@@ -130,8 +141,15 @@ class WindowDataset(Dataset[Batch]):
             self._finish,
             parts=(self.spec.history, self.spec.frames),
             threads=threads,
+            ahead=self.ahead(order, threads),
             pinned=pinned,
         )
+
+    def ahead(self, order: Order, threads: int) -> int:
+        """Give how many batches are made ahead: two to eight a thread, fewer of large ones."""
+        frame_bytes = self.store.nbytes // self.store.shape[0]
+        batch_bytes = len(order.rows(0)) * frame_bytes * (self.spec.history + self.spec.frames)
+        return min(max(AHEAD_BYTES // max(1, batch_bytes), 2 * threads), 8 * threads)
 
     def _finish(self, rows: Int, parts: tuple[Float, ...]) -> Batch:
         """Make a batch of normalised states, in their memory; NaN is where there are no data."""
@@ -139,9 +157,13 @@ class WindowDataset(Dataset[Batch]):
         times = self.windows.init_times[rows]
         unique, where = np.unique(times[:, None] + self.spec.offsets, return_inverse=True)
         forcings = forcing_fields(self.forcings, unique, self.store.grid, self.store.calendar)
-        self._to_tendency(target, history[:, -1])
-        if self._complete:
-            weights = torch.from_numpy(self._area).expand(target.shape)
+        to_tendencies(
+            target.reshape(*target.shape[:3], -1),
+            history.reshape(*history.shape[:3], -1),
+            self.store.normalizer.tendency_std,
+        )
+        if self.complete:
+            weights = torch.from_numpy(self.area).expand(target.shape)
         else:
             weights = torch.from_numpy(self._weights_of(target))
             for part in parts:
@@ -149,23 +171,16 @@ class WindowDataset(Dataset[Batch]):
         return Batch(
             history=torch.from_numpy(history),
             forcings=torch.from_numpy(forcings[where.reshape(len(rows), -1)]),
-            static=self._static.expand(len(rows), *self._static.shape),
+            static=self.static.expand(len(rows), *self.static.shape),
             target=torch.from_numpy(target),
             weights=weights,
             init_times=torch.from_numpy(times),
         )
 
-    def _to_tendency(self, target: Float, last: Float) -> None:
-        """Replace states by their changes, frame by frame: the rest stays in the cache."""
-        for states, start in zip(target, last, strict=True):
-            for lead, std in enumerate(self.store.normalizer.tendency_std):
-                np.subtract(states[lead], start, out=states[lead])
-                states[lead] = states[lead] / std[:, None, None]
-
     def _weights_of(self, target: Float) -> Float:
         weights = np.empty_like(target)
         for place in np.ndindex(target.shape[:2]):
-            weights[place] = self._area
+            weights[place] = self.area
             weights[place][np.isnan(target[place])] = 0
         return weights
 

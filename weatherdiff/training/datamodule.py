@@ -2,17 +2,18 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import lightning as L
 import torch
 
 from weatherdiff.data.loader import Batch, WindowDataset
 from weatherdiff.data.loading.device import Transfer
-from weatherdiff.data.loading.mixture import MixtureDataset, MixtureOrder
+from weatherdiff.data.loading.mixture import MixtureDataset, MixtureOrder, PoolMixtureOrder
 from weatherdiff.data.loading.order import ExactOrder, ListedOrder, PoolOrder
+from weatherdiff.data.loading.packed import PackedBatch, PackedWindows
 from weatherdiff.data.loading.stream import WindowStream
-from weatherdiff.errors import ConfigError
+from weatherdiff.data.storing.stored_array import UnknownLayoutError
 
 __all__ = ["WindowDataModule"]
 
@@ -41,8 +42,8 @@ class WindowDataModule(L.LightningDataModule):
     order : {"exact", "pool"}
         Permutations of all windows, or pools of blocks
         (:mod:`weatherdiff.data.loading.order`), which decode each frame once. A
-        training set that is in memory anyway is always in exact order; a
-        :class:`~weatherdiff.data.loading.mixture.MixtureDataset` is in its own.
+        training set that is in memory anyway is always in exact order; the sets of a
+        :class:`~weatherdiff.data.loading.mixture.MixtureDataset` have pools of their own.
     threads : int
         That make batches ahead; 0 makes them when they are asked for. The batches are the same.
     dtype : torch.dtype, optional
@@ -69,22 +70,23 @@ class WindowDataModule(L.LightningDataModule):
         self.validation_every = validation_every
         self.kind, self.threads = order, threads
 
-    def order(self) -> ExactOrder | MixtureOrder | PoolOrder:
+    def order(self) -> ExactOrder | MixtureOrder | PoolMixtureOrder | PoolOrder:
         """Give the order of the training windows on this rank.
 
         Raises
         ------
         ConfigError
-            The batch does not divide over the ranks, or a mixture is to be drawn from pools.
+            The batch does not divide over the ranks, or a mixture that is drawn from pools has a
+            set of fewer windows than there are ranks.
         """
         rank = self.trainer.global_rank if self.trainer else 0
         ranks = self.trainer.world_size if self.trainer else 1
         if isinstance(self.training, MixtureDataset):
+            options: dict[str, int] = {"rank": rank, "ranks": ranks}
             if self.kind == "pool" and not self.training.in_memory:
-                raise ConfigError(
-                    "training.order pool is for one store; a mixture has the exact order."
-                )
-            return self.training.order(self.batch_size, self.seed, rank=rank, ranks=ranks)
+                options["pool_bytes"] = POOL_BYTES
+                return self.training.pool_order(self.batch_size, self.seed, **options)
+            return self.training.order(self.batch_size, self.seed, **options)
         if self.kind == "pool" and not self.training.in_memory:
             return PoolOrder.sized(
                 self.training.windows.indices,
@@ -97,12 +99,25 @@ class WindowDataModule(L.LightningDataModule):
             )
         return ExactOrder(len(self.training), self.batch_size, self.seed, rank, ranks)
 
-    def train_dataloader(self) -> "_Batches":
+    def train_dataloader(self) -> "_Batches[Batch] | _Batches[PackedBatch]":
         """Batches from the trainer's current step on."""
-        stream = self.training.stream(self.order(), threads=self.threads, pinned=self._on_cuda)
+        order, packed = self.order(), self._packed()
+        if packed is not None:
+            unpacked_there = packed.stream(order, threads=self.threads, pinned=True)
+            return _Batches(unpacked_there, self.steps, lambda: self._step)
+        stream = self.training.stream(order, threads=self.threads, pinned=self._on_cuda)
         return _Batches(stream, self.steps, lambda: self._step)
 
-    def val_dataloader(self) -> "_Batches":
+    def _packed(self) -> PackedWindows | None:
+        """Give windows that the device unpacks, where there is one and they are packed."""
+        if not self._on_cuda or self.training.in_memory or type(self.training) is not WindowDataset:
+            return None
+        try:
+            return PackedWindows(self.training)
+        except UnknownLayoutError:
+            return None
+
+    def val_dataloader(self) -> "_Batches[Batch]":
         """Every n-th validation window in order, shared among the ranks.
 
         All ranks have as many, as they wait for each other: some may be there twice.
@@ -133,9 +148,9 @@ class WindowDataModule(L.LightningDataModule):
             )
 
     def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
+        self, batch: Batch | PackedBatch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """Copy a batch to the device; one of training in the type that was asked for."""
+        """Copy a batch to the device, unpack it there, and give that of training its type."""
         training = self.trainer is not None and self.trainer.training
         transfer = self._transfer if training else self._transfer_validation
         return transfer(batch, device)
@@ -150,16 +165,22 @@ class WindowDataModule(L.LightningDataModule):
         return int(self.trainer.global_step) if self.trainer else 0
 
 
-class _Batches:
+T = TypeVar("T", bound=Batch | PackedBatch)
+
+
+class _Batches(Generic[T]):
     """What Lightning iterates over."""
 
     def __init__(
-        self, stream: WindowStream[Batch], steps: int, first: Callable[[], int] = lambda: 0
+        self,
+        stream: WindowStream[T],
+        steps: int,
+        first: Callable[[], int] = lambda: 0,
     ) -> None:
         self.stream, self.steps, self.first = stream, steps, first
 
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[T]:
         return self.stream.steps(self.first(), self.steps)

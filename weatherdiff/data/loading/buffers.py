@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ class Buffers:
     Parameters
     ----------
     shape : tuple of int
+    dtype : dtype
     pinned : bool
         Page-locked, which CUDA copies from faster and while the program goes on; so an array must
         be held until it is copied, as :class:`~weatherdiff.data.loading.device.Transfer` does.
@@ -42,16 +44,18 @@ class Buffers:
     2
     """
 
-    def __init__(self, shape: tuple[int, ...], *, pinned: bool = False) -> None:
-        self.shape, self.pinned = shape, pinned
-        self._free: deque[npt.NDArray[np.float32]] = deque()
+    def __init__(
+        self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32, *, pinned: bool = False
+    ) -> None:
+        self.shape, self.dtype, self.pinned = shape, np.dtype(dtype), pinned
+        self._free: deque[npt.NDArray[Any]] = deque()
 
     @property
     def spare(self) -> int:
         """How many arrays wait to be used again."""
         return len(self._free)
 
-    def take(self) -> npt.NDArray[np.float32]:
+    def take(self) -> npt.NDArray[Any]:
         """Give an array whose values are arbitrary."""
         try:
             base = self._free.pop()
@@ -63,9 +67,11 @@ class Buffers:
         weakref.finalize(view, self._free.append, base).atexit = False
         return view
 
-    def _new(self) -> npt.NDArray[np.float32]:
+    def _new(self) -> npt.NDArray[Any]:
         if not self.pinned:
-            return np.empty(self.shape, np.float32)
+            return np.empty(self.shape, self.dtype)
         import torch
 
-        return torch.empty(self.shape, dtype=torch.float32, pin_memory=True).numpy()
+        size = int(np.prod(self.shape)) * self.dtype.itemsize
+        memory: npt.NDArray[Any] = torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
+        return memory.view(self.dtype).reshape(self.shape)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from weatherdiff.data.loading.packed import PackedBatch
+
 if TYPE_CHECKING:
     from weatherdiff.data.loader import Batch
 
@@ -18,7 +20,7 @@ CONVERTED = frozenset({"history", "forcings", "static", "target"})
 
 
 class Transfer:
-    """Copy batches to a device, and convert them there.
+    """Copy batches to a device, and unpack and convert them there.
 
     Pinned memory is copied from after the call has returned. So a batch is held until its copy is
     done: before that its memory must not go back to the loader, which would fill it anew.
@@ -45,20 +47,24 @@ class Transfer:
 
     def __init__(self, dtype: torch.dtype | None = None) -> None:
         self.dtype = dtype
-        self._held: deque[tuple[Any, Batch]] = deque()
+        self._held: deque[tuple[Any, Batch | PackedBatch]] = deque()
 
-    def __call__(self, batch: Batch, device: torch.device) -> Batch:
+    def __call__(self, batch: Batch | PackedBatch, device: torch.device) -> Batch:
         """Give the batch on the device."""
         while self._held and self._held[0][0].query():
             self._held.popleft()
-        moved = {name: self._move(name, one, device) for name, one in batch._asdict().items()}
+        fields: dict[str, Any] = {
+            name: one.to(device, non_blocking=device.type == "cuda")
+            for name, one in batch._asdict().items()
+            if isinstance(one, Tensor)
+        }
+        moved = batch._replace(**fields)
         if device.type == "cuda" and batch.history.is_pinned():
             self._hold(torch.cuda.current_stream(device).record_event(), batch)
-        return batch._replace(**moved)
+        plain = moved.unpack() if isinstance(moved, PackedBatch) else moved
+        if self.dtype is None:
+            return plain
+        return plain._replace(**{n: getattr(plain, n).to(self.dtype) for n in CONVERTED})
 
-    def _hold(self, copied: Any, batch: Batch) -> None:
+    def _hold(self, copied: Any, batch: Batch | PackedBatch) -> None:
         self._held.append((copied, batch))
-
-    def _move(self, name: str, tensor: Tensor, device: torch.device) -> Tensor:
-        moved = tensor.to(device, non_blocking=device.type == "cuda")
-        return moved if self.dtype is None or name not in CONVERTED else moved.to(self.dtype)

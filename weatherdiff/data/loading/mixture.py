@@ -9,10 +9,8 @@ each of the others is from that is reported (:func:`deviations`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
-from functools import cached_property
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,16 +18,18 @@ import torch
 
 from weatherdiff.data.fields import Fields
 from weatherdiff.data.loader import Batch, WindowDataset
-from weatherdiff.data.loading.order import ExactOrder, keyed_permutation
+from weatherdiff.data.loading.mixture_order import MixtureOrder, PoolMixtureOrder
+from weatherdiff.data.loading.order import PoolOrder
 from weatherdiff.data.loading.reader import Reader
 from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.windows import Int, Windows
-from weatherdiff.errors import ConfigError, GridMismatchError, InputError
+from weatherdiff.errors import GridMismatchError, InputError
 
 __all__ = [
     "Deviation",
     "MixtureDataset",
     "MixtureOrder",
+    "PoolMixtureOrder",
     "deviations",
     "normalized_by",
     "require_alike",
@@ -38,105 +38,6 @@ __all__ = [
 Float = npt.NDArray[np.float32]
 
 SAMPLE = 64  # frames by which two data sets are compared
-LARGEST = 10**6  # denominator of a share
-
-
-@dataclass(frozen=True)
-class MixtureOrder:
-    """Windows of several sets in given shares; a pure function of (seed, index).
-
-    Of any number of windows from the first on, each set has its share, rounded up or down at most
-    once for each set before it; each set's own windows come permutation after permutation. Within a
-    batch their order is shuffled. As in :class:`~weatherdiff.data.loading.order.ExactOrder` the
-    global batch does not depend on the number of ranks, of which each takes its slice.
-
-    Parameters
-    ----------
-    sizes : tuple of int
-        Windows of each set. Windows are numbered through all of them.
-    weights : tuple of float
-        Share of each set, up to a factor, whatever its size.
-    batch_size, seed, rank, ranks
-        As for :class:`~weatherdiff.data.loading.order.ExactOrder`.
-
-    Raises
-    ------
-    ConfigError
-        A weight is not positive, a set is empty, or the batch does not divide over the ranks.
-
-    Examples
-    --------
-    >>> order = MixtureOrder(sizes=(100, 5), weights=(1.0, 3.0), batch_size=8, seed=0)
-    >>> [int((order.rows(step) < 100).sum()) for step in range(4)]
-    [2, 2, 2, 2]
-    """
-
-    sizes: tuple[int, ...]
-    weights: tuple[float, ...]
-    batch_size: int
-    seed: int
-    rank: int = 0
-    ranks: int = 1
-
-    def __post_init__(self) -> None:
-        if len(self.sizes) != len(self.weights) or min(self.weights, default=0) <= 0:
-            raise ConfigError(
-                f"A mixture needs a positive weight for each of its {len(self.sizes)} sets; found "
-                f"{', '.join(map(str, self.weights)) or 'none'}."
-            )
-        if not all(self.sizes):
-            raise ConfigError(
-                f"Set number {self.sizes.index(0)} of the mixture has no window; check its period."
-            )
-        _ = self._orders  # which refuse a batch that does not divide
-
-    def rows(self, step: int) -> Int:
-        """Give the windows of this rank at a step; (share,)."""
-        begin, size = step * self.batch_size, self.batch_size
-        rows = np.empty(size, np.int64)
-        rest = np.arange(begin, begin + size)  # numbers of the windows among those not yet given
-        places = np.arange(size)
-        offset = 0
-        for order, share in zip(self._orders, self._shares, strict=True):
-            mine, before = _taken(rest, share)
-            rows[places[mine]] = offset + order.windows_at(before[mine])
-            rest, places = (rest - before)[~mine], places[~mine]
-            offset += order.windows
-        slots = keyed_permutation(size, self.seed, step, 1)
-        count = size // self.ranks
-        return rows[slots][self.rank * count : (self.rank + 1) * count]
-
-    def state(self) -> dict[str, Any]:
-        """Give what the sequence depends on: not the ranks."""
-        return {
-            "order": "mixture",
-            "windows": list(self.sizes),
-            "weights": list(self.weights),
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-        }
-
-    @cached_property
-    def _orders(self) -> tuple[ExactOrder, ...]:
-        return tuple(
-            ExactOrder(size, self.batch_size, self.seed + number, self.rank, self.ranks)
-            for number, size in enumerate(self.sizes)
-        )
-
-    @cached_property
-    def _shares(self) -> tuple[Fraction, ...]:
-        """Of each set among it and those after it."""
-        weights = [Fraction(w) for w in self.weights]
-        shares = [w / sum(weights[i:]) for i, w in enumerate(weights)]
-        return tuple(max(s.limit_denominator(LARGEST), Fraction(1, LARGEST)) for s in shares)
-
-
-def _taken(numbers: Int, share: Fraction) -> tuple[npt.NDArray[np.bool_], Int]:
-    """Which of the numbers are taken, and how many of those before each; evenly, in integers."""
-    a, b = share.numerator, share.denominator
-    before = (numbers // b) * a + (numbers % b) * a // b
-    after = ((numbers + 1) // b) * a + ((numbers + 1) % b) * a // b
-    return after > before, before
 
 
 class MixtureDataset(WindowDataset):
@@ -178,6 +79,32 @@ class MixtureDataset(WindowDataset):
         """Give the order in which the shares are as they should."""
         sizes = tuple(map(len, self.parts))
         return MixtureOrder(sizes, self.weights, batch_size, seed, rank, ranks)
+
+    def pool_order(
+        self, batch_size: int, seed: int, *, pool_bytes: int, rank: int = 0, ranks: int = 1
+    ) -> PoolMixtureOrder:
+        """Give the order in which each set is drawn from pools, the shares as they should.
+
+        Parameters
+        ----------
+        batch_size, seed, rank, ranks
+            As for :class:`~weatherdiff.data.loading.order.PoolOrder`.
+        pool_bytes : int
+            Of the pools of all sets; each has its share, as it is drawn from in this proportion.
+        """
+        blocks = [
+            PoolOrder.sized(
+                part.windows.indices, 1, seed,
+                frame_bytes=part.store.nbytes // part.store.shape[0],
+                pool_bytes=int(pool_bytes * weight / sum(self.weights)),
+            )
+            for part, weight in zip(self.parts, self.weights, strict=True)
+        ]  # fmt: skip
+        return PoolMixtureOrder(
+            tuple(map(len, self.parts)), self.weights, batch_size, seed, rank, ranks,
+            block=tuple(part.block for part in blocks),
+            blocks=tuple(part.blocks for part in blocks),
+        )  # fmt: skip
 
     def _finish(self, rows: Int, parts: tuple[Float, ...]) -> Batch:
         owner = np.searchsorted(self._first, rows, side="right") - 1

@@ -16,10 +16,10 @@ order depends on the number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,17 @@ import torch
 
 from weatherdiff.errors import ConfigError
 
-__all__ = ["ExactOrder", "ListedOrder", "Order", "Pool", "PoolOrder", "keyed_permutation"]
+__all__ = [
+    "ExactOrder",
+    "Lane",
+    "ListedOrder",
+    "Order",
+    "Pool",
+    "PoolOrder",
+    "Pooled",
+    "keyed_permutation",
+    "require_shares",
+]
 
 Int = npt.NDArray[np.int64]
 
@@ -81,7 +91,7 @@ class ExactOrder:
     ranks: int = 1
 
     def __post_init__(self) -> None:
-        _require_shares(self.batch_size, self.ranks)
+        require_shares(self.batch_size, self.ranks)
 
     def rows(self, step: int) -> Int:
         """Give the windows of this rank at a step; (share,)."""
@@ -138,6 +148,36 @@ class Pool(NamedTuple):
     rows: Int
 
 
+class Lane(NamedTuple):
+    """A sequence of windows that are drawn from pools.
+
+    Attributes
+    ----------
+    pools : callable
+        From an epoch to its pools, in the order in which they are drawn from.
+    length : int
+        Windows of an epoch.
+    """
+
+    pools: Callable[[int], Sequence[Pool]]
+    length: int
+
+
+@runtime_checkable
+class Pooled(Order, Protocol):
+    """An order whose windows are drawn from pools, in one lane or several."""
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """Sequences of windows, of this rank."""
+
+    def drawn(self, step: int) -> Sequence[int]:
+        """Give how many windows of each lane were drawn before a step."""
+
+    def slots(self, step: int) -> Int:
+        """Give the place in the batch of each window drawn at a step, lane by lane; (share,)."""
+
+
 @dataclass(frozen=True)
 class PoolOrder:
     """Shuffled blocks of neighbouring windows, so many in a pool, and a shuffle within it.
@@ -176,7 +216,7 @@ class PoolOrder:
     blocks: int = field(default=BLOCKS, kw_only=True)
 
     def __post_init__(self) -> None:
-        _require_shares(self.batch_size, self.ranks)
+        require_shares(self.batch_size, self.ranks)
         if self.windows < self.batch_size:
             raise ConfigError(
                 f"A pool order needs at least one batch of windows an epoch; there are "
@@ -231,12 +271,38 @@ class PoolOrder:
     def rows(self, step: int) -> Int:
         """Give the windows of this rank at a step; (share,)."""
         epoch, index = divmod(step, self.steps)
-        share = self.batch_size // self.ranks
-        return _drawn(self, epoch)[index * share : (index + 1) * share]
+        return _drawn(self, epoch)[index * self.share : (index + 1) * self.share]
+
+    def windows_at(self, positions: Int) -> Int:
+        """Give the windows at places of this rank's sequence; (n,)."""
+        epochs, places = np.divmod(positions, self.steps * self.share)
+        rows = np.empty(len(positions), np.int64)
+        for epoch in np.unique(epochs):
+            inside = epochs == epoch
+            rows[inside] = _drawn(self, int(epoch))[places[inside]]
+        return rows
 
     def pools(self, epoch: int) -> Sequence[Pool]:
         """Give this rank's pools of an epoch, in the order in which they are drawn from."""
         return _pools(self, epoch)
+
+    @property
+    def share(self) -> int:
+        """Windows of a batch on each rank."""
+        return self.batch_size // self.ranks
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """The one lane of this rank."""
+        return (Lane(self.pools, self.steps * self.share),)
+
+    def drawn(self, step: int) -> Sequence[int]:
+        """Give how many windows were drawn before a step."""
+        return (step * self.share,)
+
+    def slots(self, step: int) -> Int:
+        """Give the place in the batch of each window drawn at a step: as they come."""
+        return np.arange(self.share)
 
     def state(self) -> dict[str, Any]:
         """Give what the sequence depends on, the ranks among it."""
@@ -251,7 +317,7 @@ class PoolOrder:
         }
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)  # two epochs of each of a few lanes
 def _pools(order: PoolOrder, epoch: int) -> Sequence[Pool]:
     rng = np.random.default_rng(_sequence(order.seed, epoch, order.ranks))
     first = int(rng.integers(1, order.block + 1))
@@ -259,7 +325,7 @@ def _pools(order: PoolOrder, epoch: int) -> Sequence[Pool]:
     blocks = np.split(np.arange(order.windows), cuts)
     blocks = [blocks[i] for i in rng.permutation(len(blocks))]
     # Ranks cut the shuffled windows where their share ends, through a block if need be.
-    length = order.steps * (order.batch_size // order.ranks)
+    length = order.steps * order.share
     mine = list(_between(blocks, order.rank * length, (order.rank + 1) * length))
     count = -(-len(mine) // order.blocks)
     pools: list[Pool] = []
@@ -271,7 +337,7 @@ def _pools(order: PoolOrder, epoch: int) -> Sequence[Pool]:
     return tuple(pools)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)  # two epochs of each of a few lanes
 def _drawn(order: PoolOrder, epoch: int) -> Int:
     return np.concatenate([pool.rows for pool in _pools(order, epoch)])
 
@@ -303,7 +369,13 @@ def _sequence(*key: int) -> np.random.SeedSequence:
     return np.random.SeedSequence([len(key), *words])
 
 
-def _require_shares(batch_size: int, ranks: int) -> None:
+def require_shares(batch_size: int, ranks: int) -> None:
+    """Refuse a batch that does not divide over the ranks.
+
+    Raises
+    ------
+    ConfigError
+    """
     if batch_size % ranks:
         raise ConfigError(
             f"A batch of {batch_size} does not divide over {ranks} ranks; choose a multiple."

@@ -20,20 +20,24 @@ part of the epoch, or many blocks. Where memory or the disk allow, take the exac
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from weatherdiff.data.loading.order import Pool
+from weatherdiff.data.loading.ahead import Task
+from weatherdiff.data.loading.order import Lane, Pool
 from weatherdiff.data.loading.reader import Reader
 
-__all__ = ["FramePool", "copy_frames", "frames_of"]
+__all__ = ["DrawnLane", "FramePool", "Piece", "copy_frames", "frames_of"]
 
 Int = npt.NDArray[np.int64]
 Float = npt.NDArray[np.float32]
+
+PIECE_BYTES = 2**22  # that are read at once: a thread is soon free for the next batch
 
 
 class FramePool:
@@ -48,42 +52,151 @@ class FramePool:
     reader : Reader
     memory : (n, ...)
         Holds all frames of the pool; see :func:`frames_of`.
+
+    Attributes
+    ----------
+    loads : deque of Task
+        What is to be read and was not given out yet, block by block and in pieces.
+    pieces : int
+        How many there are of them in all.
     """
 
     def __init__(self, pool: Pool, indices: Int, reader: Reader, memory: Float) -> None:
         self.reader, self.memory = reader, memory
-        self.loading: list[Future[None]] = []
         blocks = frames_of(pool, indices)
-        bases = np.cumsum([0, *map(len, blocks)])
-        self._blocks = list(zip(blocks, bases[:-1].tolist(), strict=True))
+        bases = np.cumsum([0, *map(len, blocks)])[:-1].tolist()
+        size = max(1, PIECE_BYTES // max(1, memory[:1].nbytes))
+        self.loads = deque(
+            Task(partial(self._load, frames[start : start + size], base + start))
+            for frames, base in zip(blocks, bases, strict=True)
+            for start in range(0, len(frames), size)
+        )
+        self.pieces = len(self.loads)
+        self._begun: list[Task[None]] = []
         rows = np.concatenate(pool.blocks)
         places = np.concatenate(
             [
                 base + np.searchsorted(frames, indices[members])
-                for members, (frames, base) in zip(pool.blocks, self._blocks, strict=True)
+                for members, frames, base in zip(pool.blocks, blocks, bases, strict=True)
             ]
         )
         order = np.argsort(rows)
         self._places = places[order[np.searchsorted(rows, pool.rows, sorter=order)]]
 
-    def loads(self) -> list[Callable[[], None]]:
-        """Give what is to be done, one call for each block, before windows are drawn."""
-        return [partial(self._load, frames, base) for frames, base in self._blocks]
+    def load(self, pieces: int) -> Iterator[Task[None]]:
+        """Give out so many more pieces to be read, or all that are left."""
+        for _ in range(min(pieces, len(self.loads))):
+            task = self.loads.popleft()
+            self._begun.append(task)
+            yield task
 
     def _load(self, frames: Int, base: int) -> None:
         self.reader.read(frames, out=self.memory[base : base + len(frames)])
 
-    def gather(self, start: int, stop: int, out: list[Float]) -> None:
+    def gather(self, start: int, stop: int, out: list[Float], slots: Int) -> None:
         """Copy windows number ``start`` to ``stop`` of the drawing order, when they are there.
+
+        All pieces must have been given out.
 
         Parameters
         ----------
-        out : list of (stop - start, frames, ...)
+        out : list of (batch, frames, ...)
             Consecutive parts of the windows.
+        slots : (stop - start,)
+            Which of a batch each window is.
         """
-        for load in self.loading:
-            load.result()
-        copy_frames(self.memory, self._places[start:stop], out)
+        for task in self._begun:
+            task.done.result()
+        self._begun = []
+        copy_frames(self.memory, self._places[start:stop], out, slots)
+
+
+class Piece(NamedTuple):
+    """Windows of a batch that are drawn from one pool.
+
+    Attributes
+    ----------
+    pool : FramePool
+    first, last : int
+        Numbers in its drawing order.
+    """
+
+    pool: FramePool
+    first: int
+    last: int
+
+
+class DrawnLane:
+    """The pools of a lane: those that are drawn from, and the next one, read meanwhile.
+
+    Parameters
+    ----------
+    lane : Lane
+    first, last : int
+        Windows of the lane to be drawn, counted from the start of its first epoch.
+    slack : int
+        Windows for which the memory of the last pool may still be in use when they are drawn from
+        a new one.
+    make : callable
+        From a pool to a :class:`FramePool`.
+    """
+
+    def __init__(
+        self, lane: Lane, first: int, last: int, slack: int, make: Callable[[Pool], FramePool]
+    ) -> None:
+        self._last, self._slack, self._make = last, slack, make
+        self._upcoming = _pools_from(lane, first)
+        self._opened: deque[tuple[int, int, FramePool]] = deque()
+
+    def draw(self, start: int, stop: int) -> list[Piece]:
+        """Give where windows number ``start`` to ``stop - 1`` are, which may not be read yet."""
+        opened, pieces = self._opened, list[Piece]()
+        if start == stop:
+            return pieces
+        while opened and opened[0][1] <= start:
+            opened.popleft()
+        while not opened or opened[-1][1] < stop:
+            self._open()
+        for begin, end, pool in opened:
+            first, last = max(start, begin), min(stop, end)
+            if first < last:
+                pieces.append(Piece(pool, first - begin, last - begin))
+        return pieces
+
+    def due(self, stop: int) -> Iterator[Task[None]]:
+        """Give what should be read of the next pool, when those before ``stop`` are drawn.
+
+        The next pool takes the memory of the last one, and is read piece by piece as this one is
+        drawn from.
+        """
+        if not self._opened:
+            return
+        begin, end = self._opened[0][:2]
+        done = stop - begin - self._slack
+        if done <= 0 or end >= self._last:
+            return
+        if len(self._opened) == 1:
+            self._open()
+        pool = self._opened[1][2]
+        wanted = -(-pool.pieces * done // max(1, end - begin - self._slack))
+        yield from pool.load(wanted - pool.pieces + len(pool.loads))
+
+    def _open(self) -> None:
+        begin, end, pool = next(self._upcoming)
+        self._opened.append((begin, end, self._make(pool)))
+
+
+def _pools_from(lane: Lane, first: int) -> Iterator[tuple[int, int, Pool]]:
+    """Pools from that of window ``first`` on, and which windows of the lane each serves."""
+    epoch = first // lane.length
+    begin = epoch * lane.length
+    while True:
+        for pool in lane.pools(epoch):
+            end = begin + len(pool.rows)
+            if end > first:
+                yield begin, end, pool
+            begin = end
+        epoch += 1
 
 
 def frames_of(pool: Pool, indices: Int) -> list[Int]:
@@ -91,19 +204,22 @@ def frames_of(pool: Pool, indices: Int) -> list[Int]:
     return [np.unique(indices[rows]) for rows in pool.blocks]
 
 
-def copy_frames(memory: Float, places: Int, out: list[Float]) -> None:
+def copy_frames(memory: Float, places: Int, out: list[Float], slots: Int) -> None:
     """Copy ``memory[places]`` to parts, frames that lie together at once.
 
     Parameters
     ----------
     memory : (n, ...)
     places : (window, frames)
-    out : list of (window, part of frames, ...)
+    out : list of (batch, part of frames, ...)
+    slots : (window,)
+        Which of a batch each window is.
     """
     start = 0
     for part in out:
         stop = start + part.shape[1]
-        for row, wanted in zip(part, places[:, start:stop].tolist(), strict=True):
+        for slot, wanted in zip(slots.tolist(), places[:, start:stop].tolist(), strict=True):
+            row = part[slot]
             if wanted[-1] - wanted[0] == len(wanted) - 1 and wanted == sorted(wanted):
                 row[...] = memory[wanted[0] : wanted[-1] + 1]
             else:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import google_crc32c
 import numcodecs.blosc
@@ -105,6 +105,8 @@ class BlockReader:
     array([30.,  0.], dtype=float32)
     """
 
+    dtype: np.dtype[Any] = np.dtype(np.float32)
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -137,6 +139,11 @@ class BlockReader:
         """Of the whole array, time first."""
         return self.array.shape
 
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Of a frame as it is given."""
+        return self.shape[1:]
+
     def read(self, indices: npt.ArrayLike, out: Float | None = None) -> Float:
         """Read frames.
 
@@ -160,11 +167,11 @@ class BlockReader:
             A position is not on the time axis.
         """
         wanted = np.asarray(indices, np.int64)
-        shape = (len(wanted), *self.shape[1:])
+        shape, dtype = (len(wanted), *self.frame_shape), self.dtype
         if out is None:
-            out = np.empty(shape, np.float32)
-        elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
-            raise ValueError(f"out is {out.dtype} {out.shape}; expected contiguous float32 {shape}")
+            out = np.empty(shape, dtype)
+        elif out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous:
+            raise ValueError(f"out is {out.dtype} {out.shape}; expected contiguous {dtype} {shape}")
         if not len(wanted):
             return out
         if wanted.min() < 0 or wanted.max() >= self.shape[0]:
@@ -306,14 +313,17 @@ class BlockReader:
                     raise self._damaged(frame, number, "its checksum does not match")
                 chunk = chunk[:-4]
             try:
-                if array.compressor == "packed":
-                    unpack(chunk, row.view(np.float32).reshape(array.shape[1], -1))
-                elif array.compressor == "blosc":
-                    _decompress_blosc(chunk, row)
-                else:
-                    numcodecs.zstd.decompress(chunk, row)
+                self._decompress(chunk, row)
             except (RuntimeError, ValueError) as error:
                 raise self._damaged(frame, number, str(error)) from error
+
+    def _decompress(self, chunk: Bytes, row: Bytes) -> None:
+        if self.array.compressor == "packed":
+            unpack(chunk, row.view(np.float32).reshape(self.shape[1], -1))
+        elif self.array.compressor == "blosc":
+            _decompress_blosc(chunk, row)
+        else:
+            numcodecs.zstd.decompress(chunk, row)
 
     def _read_raw(
         self, file: int, number: int, frame: int, offset: int, size: int, ahead: int, row: Bytes

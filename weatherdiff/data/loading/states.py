@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from weatherdiff.data.loading.arithmetic import TILE, to_anomalies
 from weatherdiff.data.loading.reader import Reader
 from weatherdiff.data.normalization import Normalizer
 from weatherdiff.data.windows import Int
@@ -13,14 +14,11 @@ __all__ = ["MemoryReader", "StateReader"]
 
 Float = npt.NDArray[np.float32]
 
-TILE = 2**13  # cells whose intermediate values stay in the processor's cache
-
 
 class StateReader:
     """Frames as normalised anomalies, in the memory that they are read to.
 
-    As :meth:`weatherdiff.data.normalization.Normalizer.state`, tile by tile: the climatology of
-    many frames is one product of matrices.
+    As :meth:`weatherdiff.data.normalization.Normalizer.state` makes them, in one pass.
 
     Parameters
     ----------
@@ -46,6 +44,8 @@ class StateReader:
         """
         wanted = np.asarray(indices, np.int64)
         frames = self.reader.read(wanted, out=out)
+        if not frames.flags.c_contiguous:
+            frames = frames.copy()
         if len(wanted):
             self._normalize(frames, self.times[wanted])
         return frames
@@ -55,17 +55,13 @@ class StateReader:
         basis = normalizer.harmonics.evaluate(times)
         rows = frames.reshape(*frames.shape[:2], -1)
         climatology = normalizer.climatology.reshape(*normalizer.climatology.shape[:2], -1)
-        cells = rows.shape[2]
-        size = max(1, min(cells, TILE * 8 // len(times)))
-        for c, (transform, std) in enumerate(
-            zip(normalizer.transforms, normalizer.std, strict=True)
-        ):
-            for start in range(0, cells, size):
-                tile = rows[:, c, start : start + size]
-                mean = basis @ climatology[:, c, start : start + size].astype(np.float64)
-                np.subtract(transform.forward(tile), mean, out=mean)
-                np.divide(mean, std, out=mean)
-                tile[...] = mean
+        for c, transform in enumerate(normalizer.transforms):
+            if transform.is_identity:
+                continue
+            for start in range(0, rows.shape[2], TILE):
+                tile = rows[:, c, start : start + TILE]
+                tile[...] = transform.forward(tile)
+        to_anomalies(rows, basis, climatology, normalizer.std)
 
 
 class MemoryReader:
