@@ -210,7 +210,7 @@ def prepare(
                 looker=looker, calendar=calendar, profile=profile,
             )  # fmt: skip
         job = Job(
-            Source(ds, channels), folder, times, 0, plan.shard, leads, plan.digest,
+            Source.past_xarray(ds, channels), folder, times, 0, plan.shard, leads, plan.digest,
             profile=profile, looker=looker, calendar=calendar,
             infinite="missing" if quality == "mark" else "refused",
         )  # fmt: skip

@@ -19,13 +19,16 @@ Chan, Golub & LeVeque (1983), doi:10.2307/2683386.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NOTHING", "STATISTICS", "Moments", "change_moments", "frame_moments"]
+__all__ = ["NOTHING", "STATISTICS", "Moments", "change_moments", "compiles", "frame_moments"]
 
 #: Order of the numbers on the last axis of a table of moments.
 STATISTICS = ("count", "mean", "squared_deviations", "minimum", "maximum")
@@ -98,6 +101,12 @@ class Moments:
             return np.asarray(np.sqrt(self.squared_deviations / self.count))
 
 
+@cache
+def compiles() -> bool:
+    """Tell whether numba does the work, rather than numpy."""
+    return os.environ.get("WEATHERDIFF_NUMBA", "1") != "0" and find_spec("numba") is not None
+
+
 def frame_moments(fields: Array) -> Array:
     """Moments of each frame and channel, over the cells that have data.
 
@@ -132,6 +141,12 @@ def change_moments(now: Array, before: Array) -> Array:
     -------
     (time, channel, statistic)
     """
+    if compiles() and now.shape[0]:
+        from weatherdiff.data.storing.compiled_sums import change_moments as compiled
+
+        out = np.empty((*now.shape[:2], len(STATISTICS)))
+        compiled(np.ascontiguousarray(now), np.ascontiguousarray(before), out)
+        return out
     now, before = (a.reshape(*a.shape[:2], -1) for a in (now, before))
     out = np.empty((*now.shape[:2], len(STATISTICS)))
     rows = max(1, TILE // now.shape[2])

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ import numpy.typing as npt
 from weatherdiff.data.calendars import STANDARD
 from weatherdiff.data.quality import Looker, without_infinite
 from weatherdiff.data.sources.source import Source
+from weatherdiff.data.storing.blocks import Blocks
+from weatherdiff.data.storing.frame_sums import FrameSums, frame_sums
 from weatherdiff.data.storing.judging import refuse_infinite
 from weatherdiff.data.storing.moments import (
     NOTHING,
@@ -37,9 +40,10 @@ from weatherdiff.data.storing.shards import (
     damaged,
     decode,
     encode,
-    pack_shard,
     put_file,
     read_shard,
+    seal_of,
+    shard_parts,
     unpack_shard,
 )
 from weatherdiff.data.windows import Int
@@ -50,6 +54,7 @@ __all__ = ["CHANGES", "FIELDS", "FRAMES", "LOG", "LOOKS", "SEEN", "Job"]
 
 Array = npt.NDArray[Any]
 Entry = dict[str, Any]
+Chunk = tuple[bytes, ...]
 
 #: Folders of the arrays, within the store. What is no array lies in that of the fields, where
 #: nothing that reads Zarr looks for any.
@@ -90,6 +95,8 @@ class Job:
         What infinite values are.
     calendar : str
         Of the times.
+    blocks : Blocks
+        Memory for the frames of a task, which the next one takes again.
     """
 
     source: Source
@@ -103,6 +110,7 @@ class Job:
     looker: Looker | None = None
     infinite: str = "refused"
     calendar: str = STANDARD
+    blocks: Blocks = field(default_factory=Blocks, compare=False)
 
     @property
     def indices(self) -> range:
@@ -137,33 +145,29 @@ class Job:
             return found
         start, stop = self.span(index)
         old = max(0, self.kept - start)
-        block = self.source.read(start + old - self.kept, stop - self.kept)
-        if self.infinite == "missing":
-            infinite = without_infinite(block)
-        else:
-            infinite = np.zeros(block.shape[:2])
-            refuse_infinite(
-                block, start=start + old, times=self.times, calendar=self.calendar,
-                labels=self.source.channels.labels, advice=ADVICE,
-            )  # fmt: skip
-        looks = None if self.looker is None else self._look(block, infinite, stop - start)
-        block[infinite > 0] = np.nan  # the whole frame is not to be trusted
-        with ThreadPoolExecutor(ENCODERS) as pool:
-            chunks, errors = map(list, zip(*pool.map(self._encode, block), strict=True))
-        table = np.full((self.shard, self.frame[0], len(STATISTICS)), np.nan)
-        table[old : stop - start] = frame_moments(block)
-        whole = table[old : stop - start, :, 0] == block[0, 0].size
-        # mostly there is a frame without gaps, which tells without another look at all values
-        seen: Array = np.ones(self.frame, bool)
-        if not whole.any(axis=0).all():
-            seen = np.any(~np.isnan(block), axis=0)
-        del block
+        with self.blocks.taken((stop - start - old, *self.frame)) as block:
+            self.source.read(start + old - self.kept, stop - self.kept, block)
+            sums, infinite = self._sums(block, start + old)
+            looks = None
+            if self.looker is not None:
+                looks = np.full((self.shard, self.frame[0], self.looker.size), np.nan, np.float32)
+                looks[old : stop - start] = self.looker.look(block, infinite, sums)
+            block[infinite > 0] = np.nan  # the whole frame is not to be trusted
+            chunks, errors = self._encode_all(block)
+            table = np.full((self.shard, self.frame[0], len(STATISTICS)), np.nan)
+            unchanged = self.profile.lossless and not infinite.any()
+            table[old : stop - start] = sums.moments if unchanged else frame_moments(block)
+            whole = table[old : stop - start, :, 0] == block[0, 0].size
+            # mostly there is a frame without gaps, which tells without another look at all values
+            seen: Array = np.ones(self.frame, bool)
+            if not whole.any(axis=0).all():
+                seen = np.any(~np.isnan(block), axis=0)
         if old:  # their bytes are copied: see shards.py
-            chunks = self._old_chunks(index, old) + chunks
+            chunks = [*((chunk,) for chunk in self._old_chunks(index, old)), *chunks]
             table[:old] = self._chunk(FRAMES, index, table)[:old]
             seen |= self._chunk(SEEN, index, seen[None])[0]
         files = {
-            self._shard_file(index): pack_shard(chunks, self.shard),
+            self._shard_file(index): shard_parts(chunks, self.shard),
             self._chunk_file(FRAMES, index, 2): encode(table),
             self._chunk_file(SEEN, index, 3): encode(seen[None]),
         }
@@ -181,12 +185,36 @@ class Job:
             more["errors"] = merge_errors(errors).tolist()
         return self._finish("fields", index, files, more)
 
-    def _encode(self, frame: Array) -> tuple[bytes, Array | None]:
+    def _sums(self, block: Array, start: int) -> tuple[FrameSums, Array]:
+        """Sum frames, and give the fraction of values that are infinite, which are missing then."""
+        sums = frame_sums(block)
+        if not sums.infinite:
+            return sums, np.zeros(block.shape[:2])
+        if self.infinite != "missing":
+            refuse_infinite(
+                block, start=start, times=self.times, calendar=self.calendar,
+                labels=self.source.channels.labels, advice=ADVICE,
+            )  # fmt: skip
+        infinite = without_infinite(block)
+        return frame_sums(block), infinite
+
+    def _encode_all(self, block: Array) -> tuple[list[Chunk], list[Array | None]]:
+        """Encode frames on a few threads."""
+
+        def encoded(frames: Array) -> list[tuple[Chunk, Array | None]]:
+            return [self._encode(frame) for frame in frames]
+
+        with ThreadPoolExecutor(ENCODERS) as pool:
+            pairs = list(chain.from_iterable(pool.map(encoded, np.array_split(block, ENCODERS))))
+        return [chunk for chunk, _ in pairs], [errors for _, errors in pairs]
+
+    def _encode(self, frame: Array) -> tuple[Chunk, Array | None]:
         """Encode a frame, and change it to what will be read, whose statistics are kept."""
-        chunk = self.profile.encode(frame)
+        content = self.profile.content(frame)
+        chunk = content, seal_of(content)
         if self.profile.lossless:
             return chunk, None
-        kept = self.profile.decode(chunk, np.empty_like(frame), self.folder)
+        kept = self.profile.decode(b"".join(chunk), np.empty_like(frame), self.folder)
         errors = packing_errors(kept, frame)
         frame[...] = kept
         return chunk, errors
@@ -288,7 +316,7 @@ class Job:
             return
         fields = self.read(np.arange(start + old, stop))
         fields[bad] = np.nan
-        chunks = unpack_shard(self._shard_file(index), self.shard)
+        chunks: list[Chunk] = [(c,) for c in unpack_shard(self._shard_file(index), self.shard)]
         for row in np.flatnonzero(bad.any(axis=1)).tolist():
             chunks[old + row], _ = self._encode(fields[row])
         like = np.empty((self.shard, self.frame[0], len(STATISTICS)))
@@ -298,7 +326,7 @@ class Job:
         if old:
             seen |= np.any(~np.isnan(self.read(np.arange(start, start + old))), axis=0)
         files = {
-            self._shard_file(index): pack_shard(chunks, self.shard),
+            self._shard_file(index): shard_parts(chunks, self.shard),
             self._chunk_file(FRAMES, index, 2): encode(table),
             self._chunk_file(SEEN, index, 3): encode(seen[None]),
         }
@@ -329,12 +357,6 @@ class Job:
             raise StorageError(f"{path} has lost frames; prepare it again.")
         return chunks
 
-    def _look(self, block: Array, infinite: Array, stop: int) -> Array:
-        assert self.looker is not None  # noqa: S101  (for the type checker)
-        looks = np.full((self.shard, self.frame[0], self.looker.size), np.nan, np.float32)
-        looks[stop - len(block) : stop] = self.looker.look(block, infinite)
-        return looks
-
     def _shard_file(self, index: int) -> Path:
         return self._chunk_file(FIELDS, index, 3)
 
@@ -355,7 +377,7 @@ class Job:
         self,
         kind: str,
         index: int,
-        files: dict[Path, bytes],
+        files: dict[Path, bytes | list[bytes]],
         more: dict[str, Any],
         kept: Entry | None = None,
     ) -> Entry:
@@ -368,7 +390,7 @@ class Job:
             "frames": [start, stop],
             "files": (kept or {})
             | {
-                path.relative_to(self.folder).as_posix(): [len(content), checksum(content)]
+                path.relative_to(self.folder).as_posix(): [os.stat(path).st_size, checksum(content)]
                 for path, content in files.items()
             },
             **more,
