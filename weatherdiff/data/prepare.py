@@ -221,6 +221,7 @@ def prepare(
         frames, mask = _learn(folder)
         whole, transforms = judge(ds, frames, mask, period, fill)
         run_tasks(job, "write_changes", job.indices, scheduler=scheduler)
+        job.blocks.clear()
         if any(entry["key"] != job.key for entry in job.entries()):
             raise StorageError(f"Another run has written to {path} meanwhile; run prepare again.")
         normalizer = fit_normalizer(

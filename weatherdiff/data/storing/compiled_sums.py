@@ -12,6 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
+from numba import types
 
 __all__ = ["change_moments", "pairwise", "sum_frames"]
 
@@ -20,6 +21,12 @@ Array = npt.NDArray[Any]
 PAIRWISE = 128  # values that numpy adds without halving them
 
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+# Types are given, so that all is there when this is imported, be it compiled or out of the cache.
+_FIELDS = types.Array(types.float32, 4, "C", readonly=True)
+_PARTS = types.Array(types.int64, 2, "C", readonly=True)
+_THREE, _FOUR = types.Array(types.float32, 3, "C"), types.Array(types.float32, 4, "C")
+_TABLE = types.Array(types.float64, 3, "C")
 
 
 @_compiled
@@ -127,7 +134,12 @@ def _moments(
     out[3], out[4] = least, most
 
 
-@_compiled
+@numba.njit(
+    types.void(_FIELDS, _PARTS, _THREE, _THREE, _FOUR, _FOUR, _THREE, _TABLE),
+    nogil=True,
+    cache=True,
+    error_model="numpy",
+)
 def sum_frames(
     fields: Array,
     parts: Array,
@@ -203,7 +215,7 @@ def sum_frames(
             _moments(count, pivot, first, second, low, high, moments[t, c])
 
 
-@_compiled
+@numba.njit(types.void(_FIELDS, _FIELDS, _TABLE), nogil=True, cache=True, error_model="numpy")
 def change_moments(now: Array, before: Array, out: Array) -> None:
     """Fill the moments of changes (time, channel, statistic)."""
     times, channels, height, width = now.shape

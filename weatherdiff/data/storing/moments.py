@@ -141,7 +141,7 @@ def change_moments(now: Array, before: Array) -> Array:
     -------
     (time, channel, statistic)
     """
-    if compiles() and now.shape[0]:
+    if compiles() and now.dtype == before.dtype == np.float32:
         from weatherdiff.data.storing.compiled_sums import change_moments as compiled
 
         out = np.empty((*now.shape[:2], len(STATISTICS)))

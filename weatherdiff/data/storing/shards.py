@@ -159,6 +159,7 @@ def read_shard(
     slots: npt.NDArray[np.integer],
     frame: tuple[int, ...],
     decode: Callable[[bytes, Array, Path], Array] = decode,
+    out: Array | None = None,
 ) -> Array:
     """Read some frames of a shard.
 
@@ -173,6 +174,8 @@ def read_shard(
         Shape of one.
     decode : callable
         ``decode(chunk, out, path)``; by default that of this module.
+    out : (n, *frame), optional
+        float32, to be filled.
 
     Returns
     -------
@@ -184,7 +187,8 @@ def read_shard(
     StorageError
         A frame is lost or damaged.
     """
-    out = np.empty((len(slots), *frame), np.float32)
+    if out is None:
+        out = np.empty((len(slots), *frame), np.float32)
     with damaged(path), path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 16 * places - CRC_BYTES))

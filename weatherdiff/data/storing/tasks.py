@@ -22,7 +22,7 @@ import numpy.typing as npt
 from weatherdiff.data.calendars import STANDARD
 from weatherdiff.data.quality import Looker, without_infinite
 from weatherdiff.data.sources.source import Source
-from weatherdiff.data.storing.blocks import Blocks
+from weatherdiff.data.storing.blocks import Blocks, empty
 from weatherdiff.data.storing.frame_sums import FrameSums, frame_sums
 from weatherdiff.data.storing.judging import refuse_infinite
 from weatherdiff.data.storing.moments import (
@@ -231,30 +231,35 @@ class Job:
         start, stop = self.span(index)
         old = max(0, self.kept - start)
         table = np.full((self.shard, len(self.leads), self.frame[0], len(STATISTICS)), np.nan)
-        now = self.read(np.arange(start + old, stop))
-        for number, lead in enumerate(self.leads):
-            begin = self.times[start + old : stop] - lead
-            place = np.searchsorted(self.times, begin)
-            there = np.flatnonzero(self.times[place] == begin)
-            table[old : stop - start, number] = NOTHING
-            if len(there):
-                outside = there[place[there] < start + old]
-                inside = there[place[there] >= start + old]
-                for rows, frames, places in (
-                    (outside, self.read(place[outside]), np.arange(len(outside))),
-                    (inside, now, place[inside] - start - old),
-                ):
-                    if len(rows):
-                        before = frames[_contiguous(places)]
-                        changes = change_moments(now[_contiguous(rows)], before)
-                        table[old + rows, number] = changes
+        with self.blocks.taken((stop - start - old, *self.frame)) as now:
+            self.read(np.arange(start + old, stop), now)
+            self._fill_changes(table[old : stop - start], now, start + old, stop)
         if old:
             table[:old] = self._chunk(CHANGES, index, table)[:old]
         files = {self._chunk_file(CHANGES, index, 3): encode(table)}
         return self._finish("changes", index, files, {})
 
-    def read(self, indices: Sequence[int] | Int) -> npt.NDArray[np.float32]:
-        """Read frames that are in the store, ascending by position.
+    def _fill_changes(self, table: Array, now: Array, start: int, stop: int) -> None:
+        """Fill the moments of the changes that end in some frames (time, lead, ...)."""
+        for number, lead in enumerate(self.leads):
+            begin = self.times[start:stop] - lead
+            place = np.searchsorted(self.times, begin)
+            there = np.flatnonzero(self.times[place] == begin)
+            table[:, number] = NOTHING
+            outside = there[place[there] < start]
+            inside = there[place[there] >= start]
+            for rows, frames, places in (
+                (outside, self.read(place[outside]), np.arange(len(outside))),
+                (inside, now, place[inside] - start),
+            ):
+                if len(rows):
+                    before = frames[_contiguous(places)]
+                    table[rows, number] = change_moments(now[_contiguous(rows)], before)
+
+    def read(
+        self, indices: Sequence[int] | Int, out: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Read frames that are in the store, ascending by position, perhaps into an array.
 
         Raises
         ------
@@ -262,19 +267,15 @@ class Job:
             A frame is lost or damaged.
         """
         indices = np.asarray(indices, np.int64)
+        if out is None:
+            out = empty((len(indices), *self.frame))
         shards, starts = np.unique(indices // self.shard, return_index=True)
         parts = np.split(indices, starts[1:])
-        if len(shards) == 1:
-            slots = parts[0] - shards[0] * self.shard
-            return self._read_shard(int(shards[0]), slots)
-        out = np.empty((len(indices), *self.frame), np.float32)
         for number, start, part in zip(shards.tolist(), starts.tolist(), parts, strict=False):
-            out[start : start + len(part)] = self._read_shard(number, part - number * self.shard)
+            slots, place = part - number * self.shard, slice(start, start + len(part))
+            path = self._shard_file(number)
+            read_shard(path, self.shard, slots, self.frame, self.profile.decode, out[place])
         return out
-
-    def _read_shard(self, index: int, slots: Int) -> Array:
-        path = self._shard_file(index)
-        return read_shard(path, self.shard, slots, self.frame, self.profile.decode)
 
     def errors(self) -> Array:
         """Give the measured errors of packing, of all new frames (channel, 3).
