@@ -88,34 +88,35 @@ def _sum(x: Array, parts: Array, found: Array) -> Any:
 
 
 @_compiled
-def _add_row(x: Array, pivot: float, first: Array, second: Array, low: Array, high: Array) -> None:
-    """Add the deviations of a row from the pivot and their squares, and keep the extremes."""
+def _add_row(x: Array, pivot: float, first: Array, second: Array) -> None:
+    """Add the deviations of a row from the pivot, and their squares."""
     for j in range(x.size):
         deviation = np.float64(x[j]) - pivot
         first[j] += deviation
         second[j] += deviation * deviation
-    for j in range(x.size):
-        low[j] = x[j] if x[j] < low[j] else low[j]
-        high[j] = x[j] if x[j] > high[j] else high[j]
 
 
 @_compiled
-def _add_row_with_gaps(
-    x: Array, pivot: float, first: Array, second: Array, low: Array, high: Array
-) -> None:
+def _add_row_with_gaps(x: Array, pivot: float, first: Array, second: Array) -> None:
     """Do the same where there are values."""
     for j in range(x.size):
         deviation = np.float64(x[j]) - pivot if x[j] == x[j] else 0.0
         first[j] += deviation
         second[j] += deviation * deviation
-    for j in range(x.size):  # a comparison with NaN is false
-        low[j] = x[j] if x[j] < low[j] else low[j]
-        high[j] = x[j] if x[j] > high[j] else high[j]
+
+
+@_compiled
+def _extremes(x: Array, low: float, high: float) -> tuple[float, float]:
+    """Give the least and the greatest of a row and of those before; NaN is neither."""
+    for j in range(x.size):
+        low = x[j] if x[j] < low else low
+        high = x[j] if x[j] > high else high
+    return low, high
 
 
 @_compiled
 def _moments(
-    count: int, pivot: float, first: Array, second: Array, low: Array, high: Array, out: Array
+    count: int, pivot: float, first: Array, second: Array, low: float, high: float, out: Array
 ) -> None:
     """Turn the sums of all longitudes into a row of moments."""
     out[0] = count
@@ -123,15 +124,13 @@ def _moments(
     if count == 0:
         return
     one = two = 0.0
-    least, most = low[0], high[0]
     for j in range(first.size):
         one += first[j]
         two += second[j]
-        least, most = min(least, low[j]), max(most, high[j])
     out[1] = pivot + one / count
     # rounding must not make it negative, nor anything of values that are all the same
-    out[2] = max(two - one * one / count, 0.0) if least < most else 0.0
-    out[3], out[4] = least, most
+    out[2] = max(two - one * one / count, 0.0) if low < high else 0.0
+    out[3], out[4] = low, high
 
 
 @numba.njit(
@@ -156,7 +155,7 @@ def sum_frames(
     """
     times, channels, height, width = fields.shape
     first, second, there = np.empty(width), np.empty(width), np.empty(width, np.float32)
-    low, high = np.empty(width, np.float32), np.empty(width, np.float32)
+    infinity = np.float32(np.inf)
     found = np.empty(parts.shape[0] + 1, np.float32)
     south, north = (height + 1) // 2, height // 2  # a middle row is in both halves
     for t in range(times):
@@ -184,7 +183,7 @@ def sum_frames(
             if not np.isfinite(pivot):
                 pivot = 0.0
             first[:], second[:] = 0, 0
-            low[:], high[:] = np.inf, -np.inf
+            low, high = infinity, -infinity
             columns[t, c] = 0
             column_counts[t, c, 0], column_counts[t, c, 1] = south, height - north
             everywhere[t, c] = height
@@ -193,13 +192,14 @@ def sum_frames(
                 everywhere[t, c] = 0
             for i in range(height):
                 x = frame[i]
+                low, high = _extremes(x, low, high)
                 if gaps:
-                    _add_row_with_gaps(x, pivot, first, second, low, high)
+                    _add_row_with_gaps(x, pivot, first, second)
                     for j in range(width):
                         there[j] = x[j] if x[j] == x[j] else np.float32(0)
                         everywhere[t, c, j] += x[j] == x[j]
                 else:
-                    _add_row(x, pivot, first, second, low, high)
+                    _add_row(x, pivot, first, second)
                 for half, inside in enumerate((i < south, i >= north)):
                     if not inside:
                         continue
@@ -220,11 +220,10 @@ def change_moments(now: Array, before: Array, out: Array) -> None:
     """Fill the moments of changes (time, channel, statistic)."""
     times, channels, height, width = now.shape
     first, second, change = np.empty(width), np.empty(width), np.empty(width)
-    low, high = np.empty(width), np.empty(width)
     for t in range(times):
         for c in range(channels):
             first[:], second[:] = 0, 0
-            low[:], high[:] = np.inf, -np.inf
+            low, high = np.inf, -np.inf
             total, count = 0.0, 0
             for i in range(height):  # a mean that is good enough to begin with
                 later, earlier = now[t, c, i], before[t, c, i]
@@ -241,5 +240,6 @@ def change_moments(now: Array, before: Array, out: Array) -> None:
                 later, earlier = now[t, c, i], before[t, c, i]
                 for j in range(width):
                     change[j] = np.float64(later[j]) - np.float64(earlier[j])
-                _add_row_with_gaps(change, pivot, first, second, low, high)
+                low, high = _extremes(change, low, high)
+                _add_row_with_gaps(change, pivot, first, second)
             _moments(count, pivot, first, second, low, high, out[t, c])
