@@ -106,7 +106,7 @@ def _add_row_with_gaps(x: Array, pivot: float, first: Array, second: Array) -> N
 
 
 @_compiled
-def _extremes(x: Array, low: float, high: float) -> tuple[float, float]:
+def _extremes(x: Array, low: Any, high: Any) -> Any:
     """Give the least and the greatest of a row and of those before; NaN is neither."""
     for j in range(x.size):
         low = x[j] if x[j] < low else low
@@ -116,7 +116,7 @@ def _extremes(x: Array, low: float, high: float) -> tuple[float, float]:
 
 @_compiled
 def _moments(
-    count: int, pivot: float, first: Array, second: Array, low: float, high: float, out: Array
+    count: int, pivot: float, first: Array, second: Array, low: Any, high: Any, out: Array
 ) -> None:
     """Turn the sums of all longitudes into a row of moments."""
     out[0] = count

@@ -54,7 +54,8 @@ __all__ = ["CHANGES", "FIELDS", "FRAMES", "LOG", "LOOKS", "SEEN", "Job"]
 
 Array = npt.NDArray[Any]
 Entry = dict[str, Any]
-Chunk = tuple[bytes, ...]
+Chunk = tuple[bytes, ...]  # pieces of what is stored
+Content = bytes | list[bytes]
 
 #: Folders of the arrays, within the store. What is no array lies in that of the fields, where
 #: nothing that reads Zarr looks for any.
@@ -166,7 +167,7 @@ class Job:
             chunks = [*((chunk,) for chunk in self._old_chunks(index, old)), *chunks]
             table[:old] = self._chunk(FRAMES, index, table)[:old]
             seen |= self._chunk(SEEN, index, seen[None])[0]
-        files = {
+        files: dict[Path, Content] = {
             self._shard_file(index): shard_parts(chunks, self.shard),
             self._chunk_file(FRAMES, index, 2): encode(table),
             self._chunk_file(SEEN, index, 3): encode(seen[None]),
@@ -198,7 +199,7 @@ class Job:
         infinite = without_infinite(block)
         return frame_sums(block), infinite
 
-    def _encode_all(self, block: Array) -> tuple[list[Chunk], list[Array | None]]:
+    def _encode_all(self, block: Array) -> tuple[list[Chunk], list[Array]]:
         """Encode frames on a few threads."""
 
         def encoded(frames: Array) -> list[tuple[Chunk, Array | None]]:
@@ -206,7 +207,7 @@ class Job:
 
         with ThreadPoolExecutor(ENCODERS) as pool:
             pairs = list(chain.from_iterable(pool.map(encoded, np.array_split(block, ENCODERS))))
-        return [chunk for chunk, _ in pairs], [errors for _, errors in pairs]
+        return [chunk for chunk, _ in pairs], [errors for _, errors in pairs if errors is not None]
 
     def _encode(self, frame: Array) -> tuple[Chunk, Array | None]:
         """Encode a frame, and change it to what will be read, whose statistics are kept."""
@@ -236,7 +237,7 @@ class Job:
             self._fill_changes(table[old : stop - start], now, start + old, stop)
         if old:
             table[:old] = self._chunk(CHANGES, index, table)[:old]
-        files = {self._chunk_file(CHANGES, index, 3): encode(table)}
+        files: dict[Path, Content] = {self._chunk_file(CHANGES, index, 3): encode(table)}
         return self._finish("changes", index, files, {})
 
     def _fill_changes(self, table: Array, now: Array, start: int, stop: int) -> None:
@@ -326,7 +327,7 @@ class Job:
         seen = np.any(~np.isnan(fields), axis=0)
         if old:
             seen |= np.any(~np.isnan(self.read(np.arange(start, start + old))), axis=0)
-        files = {
+        files: dict[Path, Content] = {
             self._shard_file(index): shard_parts(chunks, self.shard),
             self._chunk_file(FRAMES, index, 2): encode(table),
             self._chunk_file(SEEN, index, 3): encode(seen[None]),
@@ -378,7 +379,7 @@ class Job:
         self,
         kind: str,
         index: int,
-        files: dict[Path, bytes | list[bytes]],
+        files: dict[Path, Content],
         more: dict[str, Any],
         kept: Entry | None = None,
     ) -> Entry:

@@ -1,0 +1,111 @@
+"""One reading of the values gives what several did: sums as numpy adds, and exact moments."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weatherdiff.data.quality import Looker
+from weatherdiff.data.quality.rules import Range
+from weatherdiff.data.storing import frame_sums as module
+from weatherdiff.data.storing.frame_sums import frame_sums
+from weatherdiff.data.storing.moments import Moments, change_moments, frame_moments
+
+COLUMNS = [2, 7, 8, 9, 127, 128, 129, 240, 257, 400, 1440]  # about where numpy halves
+
+
+@st.composite
+def frames(draw):
+    """Fields of a large mean, some of them with gaps, some without anything."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = (3, 2, draw(st.integers(1, 7)), draw(st.sampled_from(COLUMNS)))
+    values = draw(st.sampled_from([0.0, 300.0, 1e5])) + rng.normal(size=shape)
+    fields = values.astype(np.float32)
+    fields[rng.random(shape) < draw(st.sampled_from([0.0, 0.3]))] = np.nan
+    if draw(st.booleans()):
+        fields[1, 0] = np.nan
+    return fields
+
+
+def by_numpy(monkeypatch):
+    for name in ("frame_sums", "moments"):
+        monkeypatch.setattr(f"weatherdiff.data.storing.{name}.compiles", lambda: False)
+
+
+@settings(max_examples=20, deadline=None)
+@given(frames())
+def test_sums_are_those_of_numpy_bit_by_bit_and_moments_to_rounding(fields):
+    found = frame_sums(fields)
+    with pytest.MonkeyPatch.context() as patch:
+        by_numpy(patch)
+        expected = frame_sums(fields)
+    for name in ("rows", "row_counts", "columns", "column_counts", "everywhere"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    exactly = [0, 3, 4]
+    np.testing.assert_array_equal(
+        found.moments[..., exactly], expected.moments[..., exactly], strict=True
+    )
+    np.testing.assert_allclose(
+        found.moments[..., 1], expected.moments[..., 1], rtol=1e-14, atol=1e-14
+    )
+    np.testing.assert_allclose(
+        found.moments[..., 2], expected.moments[..., 2], rtol=1e-11, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("offset", [0.0, 280.0, 5e5])
+@pytest.mark.parametrize("gaps", [0.0, 0.3])
+def test_compiled_moments_are_exact_to_twelve_digits(offset, gaps):
+    rng = np.random.default_rng(1)
+    fields = (offset + rng.normal(size=(7, 2, 60, 70))).astype(np.float32)
+    fields[rng.random(fields.shape) < gaps] = np.nan
+    changes = np.subtract(fields[1:], fields[:-1], dtype=np.float64)
+    for table, values in (
+        (frame_sums(fields).moments, fields),
+        (change_moments(fields[1:], fields[:-1]), changes),
+    ):
+        merged = Moments.merge(table)
+        for channel in range(2):
+            exact = values[:, channel].astype(np.longdouble)
+            exact = exact[~np.isnan(exact)]
+            mean = exact.mean()
+            squares = ((exact - mean) ** 2).sum()
+            assert merged.count[channel] == exact.size
+            spread = float(np.sqrt(squares / exact.size))
+            np.testing.assert_allclose(
+                merged.mean[channel], float(mean), rtol=1e-12, atol=1e-12 * spread
+            )
+            np.testing.assert_allclose(
+                merged.squared_deviations[channel], float(squares), rtol=1e-12
+            )
+            assert merged.minimum[channel] == exact.min()
+            assert merged.maximum[channel] == exact.max()
+
+
+def test_values_that_are_all_the_same_deviate_from_nothing():
+    fields = np.full((2, 1, 5, 11), 0.1, np.float32)
+    assert (frame_sums(fields).moments[..., 2] == 0).all()
+    assert (change_moments(fields[1:], fields[:-1])[..., 1:] == 0).all()
+
+
+def test_infinite_values_are_found_beside_missing_ones():
+    fields = np.ones((2, 2, 3, 4), np.float32)
+    fields[0, 0, 1, 1] = np.nan
+    assert not frame_sums(fields).infinite
+    fields[1] = np.nan
+    assert not frame_sums(fields).infinite
+    for bad in (np.inf, -np.inf):
+        fields[0, 0, 2, 2] = bad
+        assert frame_sums(fields).infinite
+
+
+def test_looks_do_not_depend_on_who_adds(monkeypatch):
+    rng = np.random.default_rng(3)
+    fields = (280 + rng.normal(size=(5, 2, 9, 130))).astype(np.float32)
+    fields[:, 1, 2:4, 5:60] = np.nan
+    looker = Looker((Range(279, 281, 0, 300, "K"),) * 2, np.linspace(0.1, 1, 9), 130)
+    compiled = looker.look(fields)
+    by_numpy(monkeypatch)
+    np.testing.assert_array_equal(compiled, looker.look(fields))
+    np.testing.assert_array_equal(frame_sums(fields).moments, frame_moments(fields))
+    assert module.compiles() is False
