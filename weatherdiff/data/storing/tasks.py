@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from weatherdiff.data.calendars import STANDARD
 from weatherdiff.data.quality import Looker, without_infinite
 from weatherdiff.data.sources.source import Source
 from weatherdiff.data.storing.blocks import Blocks, empty
+from weatherdiff.data.storing.encoding import Chunk, encode_frame, encode_frames
 from weatherdiff.data.storing.frame_sums import FrameSums, frame_sums
 from weatherdiff.data.storing.judging import refuse_infinite
 from weatherdiff.data.storing.moments import (
@@ -33,7 +32,7 @@ from weatherdiff.data.storing.moments import (
     frame_moments,
 )
 from weatherdiff.data.storing.profiles import Profile
-from weatherdiff.data.storing.rounding import merge_errors, packing_errors
+from weatherdiff.data.storing.rounding import merge_errors
 from weatherdiff.data.storing.shards import (
     checksum,
     chunk_file,
@@ -42,7 +41,6 @@ from weatherdiff.data.storing.shards import (
     encode,
     put_file,
     read_shard,
-    seal_of,
     shard_parts,
     unpack_shard,
 )
@@ -54,7 +52,6 @@ __all__ = ["CHANGES", "FIELDS", "FRAMES", "LOG", "LOOKS", "SEEN", "Job"]
 
 Array = npt.NDArray[Any]
 Entry = dict[str, Any]
-Chunk = tuple[bytes, ...]  # pieces of what is stored
 Content = bytes | list[bytes]
 
 #: Folders of the arrays, within the store. What is no array lies in that of the fields, where
@@ -64,8 +61,6 @@ LOOKS = "quality/looks"
 LOG = "fields/log"
 
 ADVICE = "correct them, or have such frames left out with data.quality: mark"
-
-ENCODERS = 2  # threads that compress the frames of one task
 
 
 @dataclass(frozen=True)
@@ -154,7 +149,7 @@ class Job:
                 looks = np.full((self.shard, self.frame[0], self.looker.size), np.nan, np.float32)
                 looks[old : stop - start] = self.looker.look(block, infinite, sums)
             block[infinite > 0] = np.nan  # the whole frame is not to be trusted
-            chunks, errors = self._encode_all(block)
+            chunks, errors = encode_frames(block, self.profile, self.folder)
             table = np.full((self.shard, self.frame[0], len(STATISTICS)), np.nan)
             unchanged = self.profile.lossless and not infinite.any()
             table[old : stop - start] = sums.moments if unchanged else frame_moments(block)
@@ -198,27 +193,6 @@ class Job:
             )  # fmt: skip
         infinite = without_infinite(block)
         return frame_sums(block), infinite
-
-    def _encode_all(self, block: Array) -> tuple[list[Chunk], list[Array]]:
-        """Encode frames on a few threads."""
-
-        def encoded(frames: Array) -> list[tuple[Chunk, Array | None]]:
-            return [self._encode(frame) for frame in frames]
-
-        with ThreadPoolExecutor(ENCODERS) as pool:
-            pairs = list(chain.from_iterable(pool.map(encoded, np.array_split(block, ENCODERS))))
-        return [chunk for chunk, _ in pairs], [errors for _, errors in pairs if errors is not None]
-
-    def _encode(self, frame: Array) -> tuple[Chunk, Array | None]:
-        """Encode a frame, and change it to what will be read, whose statistics are kept."""
-        content = self.profile.content(frame)
-        chunk = content, seal_of(content)
-        if self.profile.lossless:
-            return chunk, None
-        kept = self.profile.decode(b"".join(chunk), np.empty_like(frame), self.folder)
-        errors = packing_errors(kept, frame)
-        frame[...] = kept
-        return chunk, errors
 
     def write_changes(self, index: int) -> Entry:
         """Write the moments of all changes that end in a shard, wherever they begin.
@@ -320,7 +294,7 @@ class Job:
         fields[bad] = np.nan
         chunks: list[Chunk] = [(c,) for c in unpack_shard(self._shard_file(index), self.shard)]
         for row in np.flatnonzero(bad.any(axis=1)).tolist():
-            chunks[old + row], _ = self._encode(fields[row])
+            chunks[old + row], _ = encode_frame(fields[row], self.profile, self.folder)
         like = np.empty((self.shard, self.frame[0], len(STATISTICS)))
         table = self._chunk(FRAMES, index, like)
         table[old : stop - start] = frame_moments(fields)
