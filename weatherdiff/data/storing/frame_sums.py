@@ -1,8 +1,7 @@
 """Sums over the values of frames, from which moments and looks are made: one reading of each value.
 
-They are made by :mod:`~weatherdiff.data.storing.compiled_sums`, or without numba (or with
-``WEATHERDIFF_NUMBA=0`` in the environment) by numpy: the same bits, but for the moments, which are
-then the same to rounding.
+They are made by :mod:`~weatherdiff.data.storing.compiled_sums`; where that is not worth its while,
+or without numba (or with ``WEATHERDIFF_NUMBA=0`` in the environment), by numpy: the same bits.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weatherdiff.data.storing.moments import compiles, frame_moments
+from weatherdiff.data.storing.moments import added, compiles, moments_about
 
 __all__ = ["FrameSums", "frame_sums"]
 
@@ -79,23 +78,24 @@ def frame_sums(fields: Array) -> FrameSums:
 
     rows, row_counts, everywhere = of(height), of(height), of(width)
     columns, column_counts = of(2, width), of(2, width)
-    if compiles():
+    moments = np.empty((count, channels, 5))
+    sums = FrameSums(rows, row_counts, columns, column_counts, everywhere, moments)
+    fields = np.ascontiguousarray(fields, np.float32)
+    if compiles(fields):
         from weatherdiff.data.storing.compiled_sums import pairwise, sum_frames
 
-        moments = np.empty((count, channels, 5))
         sum_frames(
-            np.ascontiguousarray(fields, np.float32), np.array(pairwise(0, width)),
+            fields, np.array(pairwise(0, width)),
             rows, row_counts, columns, column_counts, everywhere, moments,
         )  # fmt: skip
-        return FrameSums(rows, row_counts, columns, column_counts, everywhere, moments)
+        return sums
+    frames = max(1, TILE // (height * width))
     with np.errstate(invalid="ignore", over="ignore"):
-        moments = frame_moments(fields)
-        sums = FrameSums(rows, row_counts, columns, column_counts, everywhere, moments)
-        frames = max(1, TILE // (height * width))
         for channel in range(channels):
             for start in range(0, count, frames):
                 part = slice(start, start + frames), channel
                 _sum_tile(sums, part, fields[part])
+                moments[part] = moments_about(fields[part], added(rows[part]))
     return sums
 
 
