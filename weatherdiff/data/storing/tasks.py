@@ -366,7 +366,7 @@ class Job:
             "frames": [start, stop],
             "files": (kept or {})
             | {
-                path.relative_to(self.folder).as_posix(): [os.stat(path).st_size, checksum(content)]
+                path.relative_to(self.folder).as_posix(): [_size(content), checksum(content)]
                 for path, content in files.items()
             },
             **more,
@@ -387,6 +387,10 @@ class Job:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return entry
+
+
+def _size(content: Content) -> int:
+    return len(content) if isinstance(content, bytes) else sum(map(len, content))
 
 
 def _contiguous(rows: Int) -> Int | slice:
