@@ -158,6 +158,7 @@ def _run(name: str, source: Path, target: Path) -> dict[str, float]:
 
 
 def _ours(source: Path, target: Path) -> Iterator[None]:
+    import weatherdiff.data.storing.compiled_sums  # noqa: F401  (prepare does on its first frames)
     from weatherdiff.data.open import open_fields
     from weatherdiff.data.prepare import prepare
 

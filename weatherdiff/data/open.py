@@ -23,6 +23,7 @@ from weatherdiff.data.sources.combine import combine, order_times
 from weatherdiff.data.sources.formats import find_paths, open_all, reading
 from weatherdiff.data.sources.source import SOURCES, files_of
 from weatherdiff.data.sources.stacked import split_channels
+from weatherdiff.data.sources.stored_chunks import STORED, remember_stored
 from weatherdiff.data.storing.packing import packing_of
 from weatherdiff.errors import ConfigError, InputError, WeatherdiffError
 from weatherdiff.layout import LAYOUT, Layout, canonical_layout
@@ -158,7 +159,12 @@ def open_fields(
     )
     whole = len(raw) == 1 and len(lengths) == 1  # else the pieces begin anywhere
     chunk_times = lengths.pop() if whole else 1
-    ds.encoding[SOURCES] = {"files": files, "chunk": chunk_times, "packed": packing_of(raw)}
+    ds.encoding[SOURCES] = {
+        "files": files,
+        "chunk": chunk_times,
+        "packed": packing_of(raw),
+        STORED: remember_stored(parts, ds),
+    }
     return ds
 
 

@@ -210,7 +210,7 @@ def prepare(
                 looker=looker, calendar=calendar, profile=profile,
             )  # fmt: skip
         job = Job(
-            Source(ds, channels), folder, times, 0, plan.shard, leads, plan.digest,
+            Source.past_xarray(ds, channels), folder, times, 0, plan.shard, leads, plan.digest,
             profile=profile, looker=looker, calendar=calendar,
             infinite="missing" if quality == "mark" else "refused",
         )  # fmt: skip
@@ -221,6 +221,7 @@ def prepare(
         frames, mask = _learn(folder)
         whole, transforms = judge(ds, frames, mask, period, fill)
         run_tasks(job, "write_changes", job.indices, scheduler=scheduler)
+        job.blocks.clear()
         if any(entry["key"] != job.key for entry in job.entries()):
             raise StorageError(f"Another run has written to {path} meanwhile; run prepare again.")
         normalizer = fit_normalizer(

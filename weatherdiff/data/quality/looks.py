@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weatherdiff.data.quality.rules import Range
+from weatherdiff.data.storing.frame_sums import FrameSums, frame_sums
 
 __all__ = ["NUMBERS", "Looker"]
 
@@ -39,7 +40,6 @@ NUMBERS = (
 
 _PATTERN = NUMBERS.index("pattern")
 ROWS, COLUMNS = 32, 32  # means of latitude circles, and of meridians in each half, at most
-TILE = 2**16  # values that stay in the cache while they are passed over
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ class Looker:
         """Numbers in a look."""
         return len(NUMBERS) + self.rows + 2 * self.meridians
 
-    def look(self, fields: Array, infinite: Array | None = None) -> npt.NDArray[np.float32]:
+    def look(
+        self, fields: Array, infinite: Array | None = None, sums: FrameSums | None = None
+    ) -> npt.NDArray[np.float32]:
         """Look at frames.
 
         Parameters
@@ -100,6 +102,8 @@ class Looker:
             float32, NaN where there are no data; finite.
         infinite : (time, channel), optional
             Fraction of values that were infinite, where that is known and they are NaN now.
+        sums : FrameSums, optional
+            Of the fields, if they are known.
 
         Returns
         -------
@@ -107,112 +111,36 @@ class Looker:
             :data:`NUMBERS`, then the means along latitude circles, along meridians of the southern
             half, and of the northern half; NaN where there are no data.
         """
+        sums = sums or frame_sums(fields)
         out = np.empty((*fields.shape[:2], self.size), np.float32)
-        for channel, known in enumerate(self.ranges):
-            sums = _Sums.of(fields[:, channel], self._halves)
-            self._fill(out[:, channel], fields[:, channel], sums, known)
+        first, cells = _PATTERN + 5, fields.shape[2] * fields.shape[3]
+        total = sums.row_counts.sum(axis=2)
+        low, high = np.moveaxis(sums.moments[..., 3:].astype(np.float32), -1, 0)
+        low[total == 0] = high[total == 0] = np.nan
+        least, most = (np.array([getattr(r, n) for r in self.ranges]) for n in ("low", "high"))
+        out[..., 0] = 1 - total / cells
         out[..., 1] = 0 if infinite is None else infinite
-        return out
-
-    def _fill(self, out: Array, values: Array, sums: _Sums, known: Range) -> None:
-        """Turn sums over the frames of one channel into their looks."""
-        first, cells = _PATTERN + 5, values.shape[1] * values.shape[2]
-        total = sums.row_counts.sum(axis=1)
-        out[:, 0] = 1 - total / cells
-        out[:, 2:4] = 0, np.nan
-        out[:, 4], out[:, 5] = sums.low, sums.high
+        out[..., 2:4] = 0, np.nan
+        out[..., 4], out[..., 5] = low, high
         with np.errstate(invalid="ignore", divide="ignore"):
-            for t in np.flatnonzero((sums.low < known.low) | (sums.high > known.high)):
-                out[t, 2] = np.mean((values[t] < known.low) | (values[t] > known.high))
-                below, above = known.low - sums.low[t], sums.high[t] - known.high
-                out[t, 3] = sums.low[t] if below > above else sums.high[t]
-            area = (sums.row_counts * self.heights).sum(axis=1)
-            out[:, 6] = (sums.rows * self.heights).sum(axis=1, dtype=np.float64) / area
-            out[:, first : first + self.rows] = _binned(sums.rows, self.rows) / _binned(
-                sums.row_counts, self.rows
-            )
+            for t, c in np.argwhere((low < least) | (high > most)).tolist():
+                known, values = self.ranges[c], fields[t, c]
+                out[t, c, 2] = np.mean((values < known.low) | (values > known.high))
+                below, above = known.low - low[t, c], high[t, c] - known.high
+                out[t, c, 3] = low[t, c] if below > above else high[t, c]
+            area = (sums.row_counts * self.heights).sum(axis=2)
+            out[..., 6] = (sums.rows * self.heights).sum(axis=2, dtype=np.float64) / area
+            rows = _binned(sums.rows, self.rows) / _binned(sums.row_counts, self.rows)
+            out[..., first : first + self.rows] = rows
             columns = _binned(sums.columns, self.meridians) / _binned(
                 sums.column_counts, self.meridians
             )
-            out[:, first + self.rows :] = columns.reshape(len(out), 2 * self.meridians)
-        out[:, _PATTERN:first] = 0
+            out[..., first + self.rows :] = columns.reshape(*out.shape[:2], 2 * self.meridians)
+        out[..., _PATTERN:first] = 0
         gaps = total < cells
         if gaps.any():
             out[gaps, _PATTERN:first] = _patterns(sums.row_counts[gaps], sums.everywhere[gaps])
-
-    @property
-    def _halves(self) -> tuple[slice, slice]:
-        """Rows of the south and of the north; a middle row is in both, so that they may swap."""
-        count = len(self.heights)
-        return slice(0, (count + 1) // 2), slice(count // 2, count)
-
-
-@dataclass
-class _Sums:
-    """Sums over the frames of one channel, and of how many values.
-
-    Attributes
-    ----------
-    rows, row_counts : (time, latitude)
-    columns, column_counts : (time, half, longitude)
-    everywhere : (time, longitude)
-        Counts of whole meridians.
-    low, high : (time,)
-        Extremes; NaN where there are no data.
-    """
-
-    rows: Array
-    row_counts: Array
-    columns: Array
-    column_counts: Array
-    everywhere: Array
-    low: Array
-    high: Array
-
-    @classmethod
-    def of(cls, values: Array, halves: tuple[slice, slice]) -> _Sums:
-        """Sum frames (time, latitude, longitude), by tiles that stay in the cache."""
-        count, rows, columns = values.shape
-        heights = np.array([[half.stop - half.start] for half in halves], np.float32)
-        sums = cls(
-            np.empty((count, rows), np.float32),
-            np.full((count, rows), columns, np.float32),
-            np.empty((count, 2, columns), np.float32),
-            np.broadcast_to(heights, (count, 2, columns)).copy(),
-            np.full((count, columns), rows, np.float32),
-            np.empty(count, np.float32),
-            np.empty(count, np.float32),
-        )
-        frames = max(1, TILE // (rows * columns))
-        with np.errstate(invalid="ignore", over="ignore"):
-            for start in range(0, count, frames):
-                part = slice(start, start + frames)
-                tile = values[part]
-                np.sum(tile, axis=2, out=sums.rows[part])
-                if np.isnan(sums.rows[part]).any():
-                    tile = sums._count(tile, part, halves)
-                    np.sum(tile, axis=2, out=sums.rows[part])
-                else:
-                    np.min(tile, axis=(1, 2), out=sums.low[part])
-                    np.max(tile, axis=(1, 2), out=sums.high[part])
-                for number, half in enumerate(halves):
-                    np.sum(tile[:, half], axis=1, out=sums.columns[part, number])
-        return sums
-
-    def _count(self, tile: Array, part: slice, halves: tuple[slice, slice]) -> Array:
-        """Count what there is in a tile; return it with zeros for what is missing."""
-        there = ~np.isnan(tile)
-        low = np.where(there, tile, np.float32(np.inf)).min(axis=(1, 2))
-        high = np.where(there, tile, np.float32(-np.inf)).max(axis=(1, 2))
-        self.low[part] = np.where(low <= high, low, np.nan)
-        self.high[part] = np.where(low <= high, high, np.nan)
-        # most often the same cells are missing in all frames
-        counted = there[:1] if (there == there[0]).all() else there
-        self.row_counts[part] = counted.sum(axis=2)
-        self.everywhere[part] = counted.sum(axis=1)
-        for number, half in enumerate(halves):
-            self.column_counts[part, number] = counted[:, half].sum(axis=1)
-        return np.where(there, tile, np.float32(0))
+        return out
 
 
 def _patterns(rows: Array, columns: Array) -> Array:

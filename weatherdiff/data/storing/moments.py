@@ -19,13 +19,24 @@ Chan, Golub & LeVeque (1983), doi:10.2307/2683386.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NOTHING", "STATISTICS", "Moments", "change_moments", "frame_moments"]
+__all__ = [
+    "NOTHING",
+    "STATISTICS",
+    "Moments",
+    "added",
+    "change_moments",
+    "compiles",
+    "frame_moments",
+    "moments_about",
+]
 
 #: Order of the numbers on the last axis of a table of moments.
 STATISTICS = ("count", "mean", "squared_deviations", "minimum", "maximum")
@@ -36,6 +47,7 @@ Array = npt.NDArray[Any]
 NOTHING = (0.0, np.nan, 0.0, np.inf, -np.inf)
 
 TILE = 2**15  # values that stay in the processor's cache while they are passed over twice
+LARGE = 2**22  # bytes of fields that are worth to load a compiler for
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,16 @@ class Moments:
             return np.asarray(np.sqrt(self.squared_deviations / self.count))
 
 
+def compiles(fields: Array) -> bool:
+    """Tell whether numba does the work, rather than numpy, with the same result bit by bit.
+
+    For little work it is not loaded: that takes a second.
+    """
+    if fields.nbytes < LARGE or os.environ.get("WEATHERDIFF_NUMBA", "1") == "0":
+        return False
+    return find_spec("numba") is not None
+
+
 def frame_moments(fields: Array) -> Array:
     """Moments of each frame and channel, over the cells that have data.
 
@@ -111,14 +133,9 @@ def frame_moments(fields: Array) -> Array:
     (time, channel, statistic)
         In the order of :data:`STATISTICS`, accumulated in float64.
     """
-    flat = fields.reshape(*fields.shape[:2], -1)
-    out = np.empty((*flat.shape[:2], len(STATISTICS)))
-    rows = max(1, TILE // flat.shape[2])
-    for channel in range(flat.shape[1]):
-        for start in range(0, len(flat), rows):
-            part = (slice(start, start + rows), channel)
-            _fill(out[part], flat[part])
-    return out
+    from weatherdiff.data.storing.frame_sums import frame_sums
+
+    return frame_sums(fields).moments
 
 
 def change_moments(now: Array, before: Array) -> Array:
@@ -127,35 +144,63 @@ def change_moments(now: Array, before: Array) -> Array:
     Parameters
     ----------
     now, before : (time, channel, latitude, longitude)
+        float32.
 
     Returns
     -------
     (time, channel, statistic)
     """
-    now, before = (a.reshape(*a.shape[:2], -1) for a in (now, before))
+    now, before = (np.ascontiguousarray(a, np.float32) for a in (now, before))
     out = np.empty((*now.shape[:2], len(STATISTICS)))
-    rows = max(1, TILE // now.shape[2])
+    if compiles(now):
+        from weatherdiff.data.storing.compiled_sums import change_moments as compiled
+
+        compiled(now, before, out)
+        return out
+    frames = max(1, TILE // (now.shape[2] * now.shape[3]))
     for channel in range(now.shape[1]):
-        for start in range(0, len(now), rows):
-            part = (slice(start, start + rows), channel)
-            _fill(out[part], np.subtract(now[part], before[part], dtype=np.float64))
+        for start in range(0, len(now), frames):
+            part = slice(start, start + frames), channel
+            changes = np.subtract(now[part], before[part], dtype=np.float64)
+            known = np.where(np.isnan(changes), 0, changes).reshape(len(changes), -1)
+            out[part] = moments_about(changes, added(known))
     return out
 
 
-def _fill(out: Array, values: Array) -> None:
-    """Moments of each row (row, value) into (row, statistic)."""
-    count, mean, squares, low, high = out.T
-    low[:], high[:] = values.min(axis=1), values.max(axis=1)
-    if np.isnan(low).any():  # a minimum is NaN where any value is
-        for row, place in zip(values, out, strict=True):
-            there = row[~np.isnan(row)]
-            if len(there):
-                _fill(place[None], there[None])
-            else:
-                place[:] = NOTHING
-        return
-    x = values.astype(np.float64)
-    count[:] = x.shape[1]
-    x.mean(axis=1, out=mean)
-    x -= mean[:, None]
-    np.einsum("ij,ij->i", x, x, out=squares)
+def moments_about(values: Array, totals: Array) -> Array:
+    r"""Moments of fields, from their deviations from a mean that is right to a few digits.
+
+    With :math:`d = x - p` for any :math:`p` near the mean, :math:`\bar x = p + \bar d` and
+    :math:`S = \sum d^2 - n \bar d^2`, of which nearly nothing cancels.
+
+    Parameters
+    ----------
+    values : (field, latitude, longitude)
+        NaN where there are no data.
+    totals : (field,)
+        Sum of each, roughly.
+
+    Returns
+    -------
+    (field, statistic)
+    """
+    there = ~np.isnan(values)
+    count = there.sum(axis=(1, 2))
+    out = np.empty((len(values), len(STATISTICS)))
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        pivot = totals / count
+        pivot[~np.isfinite(pivot)] = 0
+        deviations = np.where(there, values.astype(np.float64) - pivot[:, None, None], 0)
+        # row after row, then along the row, as the compiled kernels add
+        one, two = (added(part.sum(axis=1)) for part in (deviations, deviations * deviations))
+        low = np.where(there, values, np.inf).min(axis=(1, 2))
+        high = np.where(there, values, -np.inf).max(axis=(1, 2))
+        squares = np.maximum(two - one * one / count, 0)
+        out.T[:] = count, pivot + one / count, np.where(low < high, squares, 0), low, high
+    out[count == 0] = NOTHING
+    return out
+
+
+def added(values: Array) -> Array:
+    """Sum along the last axis in float64, one value after the other, which numpy's sum does not."""
+    return np.cumsum(values, axis=-1, dtype=np.float64)[..., -1]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from weatherdiff.data.storing.packing import Packed16Codec, PackedSource, pack, unpack
-from weatherdiff.data.storing.shards import decode, encode, seal, unseal
+from weatherdiff.data.storing.shards import compress, decode, seal, unseal
 from weatherdiff.errors import ConfigError
 
 __all__ = ["LZ4", "PROFILES", "Profile", "ProfileName"]
@@ -83,13 +83,17 @@ class Profile:
 
     def encode(self, frame: Array) -> bytes:
         """Encode a frame (channel, latitude, longitude) of float32, and append its CRC32C."""
+        return seal(self.content(frame))
+
+    def content(self, frame: Array) -> bytes:
+        """Encode a frame, without the checksum."""
         match self.name:
             case "lz4":
-                return encode(frame)
+                return compress(frame)
             case "raw":
-                return seal(np.ascontiguousarray(frame, "<f4").tobytes())
+                return np.ascontiguousarray(frame, "<f4").tobytes()
             case _:
-                return seal(pack(frame, self.sources))
+                return pack(frame, self.sources)
 
     def decode(self, chunk: bytes, out: Array, path: Path) -> Array:
         """Undo :meth:`encode` into ``out``; ``path`` is named in errors.

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,15 @@ from weatherdiff.staging import PARTIAL_SUFFIX
 __all__ = [
     "checksum",
     "chunk_file",
+    "compress",
     "decode",
     "encode",
     "pack_shard",
     "put_file",
     "read_shard",
     "seal",
+    "seal_of",
+    "shard_parts",
     "unpack_shard",
     "unseal",
 ]
@@ -55,12 +59,17 @@ def encode(values: Array) -> bytes:
     >>> decode(encode(values), np.empty(6, np.float32), Path("the doctest"))
     array([0., 1., 2., 3., 4., 5.], dtype=float32)
     """
+    return seal(compress(values))
+
+
+def compress(values: Array) -> bytes:
+    """Compress one chunk, as :func:`encode` does, without the checksum."""
     if threading.current_thread() is threading.main_thread():
         # there blosc would use threads of its own, which put their parts in any order
         with ThreadPoolExecutor(1) as pool:
-            return pool.submit(encode, values).result()
+            return pool.submit(compress, values).result()
     values = np.ascontiguousarray(values)
-    return seal(bytes(numcodecs.blosc.compress(values, CODEC, LEVEL, numcodecs.blosc.SHUFFLE)))
+    return bytes(numcodecs.blosc.compress(values, CODEC, LEVEL, numcodecs.blosc.SHUFFLE))
 
 
 def decode(chunk: bytes, out: Array, path: Path) -> Array:
@@ -77,7 +86,12 @@ def decode(chunk: bytes, out: Array, path: Path) -> Array:
 
 def seal(content: bytes) -> bytes:
     """Append the CRC32C."""
-    return content + _crc(content)
+    return content + seal_of(content)
+
+
+def seal_of(content: bytes) -> bytes:
+    """Give the CRC32C that :func:`seal` appends."""
+    return int(google_crc32c.value(content)).to_bytes(CRC_BYTES, "little")
 
 
 def unseal(chunk: bytes, path: Path) -> memoryview:
@@ -87,7 +101,7 @@ def unseal(chunk: bytes, path: Path) -> memoryview:
 
 
 def _verify(chunk: bytes, path: Path) -> None:
-    if len(chunk) <= CRC_BYTES or _crc(chunk[:-CRC_BYTES]) != chunk[-CRC_BYTES:]:
+    if len(chunk) <= CRC_BYTES or seal_of(chunk[:-CRC_BYTES]) != chunk[-CRC_BYTES:]:
         raise StorageError(f"{path} is damaged: a checksum does not match; prepare it again.")
 
 
@@ -101,12 +115,24 @@ def pack_shard(chunks: Sequence[bytes], places: int) -> bytes:
     places : int
         How many the shard has room for.
     """
+    return b"".join(shard_parts([(chunk,) for chunk in chunks], places))
+
+
+def shard_parts(chunks: Sequence[Sequence[bytes]], places: int) -> list[bytes]:
+    """Give the bytes of :func:`pack_shard` in pieces, without a copy of them.
+
+    Parameters
+    ----------
+    chunks : sequence of sequences of bytes
+        The pieces of each chunk.
+    places : int
+    """
     index = np.full((places, 2), ABSENT, "<u8")
-    sizes = np.array([len(chunk) for chunk in chunks], np.uint64)
+    sizes = np.array([sum(map(len, chunk)) for chunk in chunks], np.uint64)
     index[: len(chunks), 0] = np.cumsum(sizes) - sizes
     index[: len(chunks), 1] = sizes
     table = index.tobytes()
-    return b"".join([*chunks, table, _crc(table)])
+    return [*chain.from_iterable(chunks), table, seal_of(table)]
 
 
 def unpack_shard(path: Path, places: int) -> list[bytes]:
@@ -133,6 +159,7 @@ def read_shard(
     slots: npt.NDArray[np.integer],
     frame: tuple[int, ...],
     decode: Callable[[bytes, Array, Path], Array] = decode,
+    out: Array | None = None,
 ) -> Array:
     """Read some frames of a shard.
 
@@ -147,6 +174,8 @@ def read_shard(
         Shape of one.
     decode : callable
         ``decode(chunk, out, path)``; by default that of this module.
+    out : (n, *frame), optional
+        float32, to be filled.
 
     Returns
     -------
@@ -158,7 +187,8 @@ def read_shard(
     StorageError
         A frame is lost or damaged.
     """
-    out = np.empty((len(slots), *frame), np.float32)
+    if out is None:
+        out = np.empty((len(slots), *frame), np.float32)
     with damaged(path), path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 16 * places - CRC_BYTES))
@@ -182,20 +212,23 @@ def damaged(path: Path) -> Iterator[None]:
 
 def _index(table: bytes, places: int, path: Path) -> Array:
     """Offsets and sizes of all places (place, 2)."""
-    if len(table) != 16 * places + CRC_BYTES or _crc(table[:-CRC_BYTES]) != table[-CRC_BYTES:]:
+    if len(table) != 16 * places + CRC_BYTES or seal_of(table[:-CRC_BYTES]) != table[-CRC_BYTES:]:
         raise StorageError(f"{path} is damaged: its index is lost; prepare it again.")
     return np.frombuffer(table[:-CRC_BYTES], "<u8").reshape(places, 2)
 
 
-def checksum(content: bytes) -> str:
-    """CRC32C of the bytes, as text.
+def checksum(content: bytes | Sequence[bytes]) -> str:
+    """CRC32C of bytes, or of the pieces of them, as text.
 
     Examples
     --------
-    >>> checksum(b"123456789")
-    'crc32c:e3069283'
+    >>> checksum(b"123456789"), checksum([b"1234", b"56789"])
+    ('crc32c:e3069283', 'crc32c:e3069283')
     """
-    return f"crc32c:{google_crc32c.value(content):08x}"
+    value = 0
+    for piece in (content,) if isinstance(content, bytes) else content:
+        value = google_crc32c.extend(value, piece)
+    return f"crc32c:{value:08x}"
 
 
 def chunk_file(array: Path, *place: int) -> Path:
@@ -203,14 +236,14 @@ def chunk_file(array: Path, *place: int) -> Path:
     return array.joinpath("c", *map(str, place))
 
 
-def put_file(path: Path, content: bytes | str, *, durable: bool = False) -> None:
+def put_file(path: Path, content: bytes | str | Sequence[bytes], *, durable: bool = False) -> None:
     """Write a file under a temporary name and rename it: it is never seen in part.
 
     Parameters
     ----------
     path : Path
         Its folder is created.
-    content : bytes or str
+    content : bytes or str, or sequence of bytes
     durable : bool
         Wait until the disk has it. Otherwise a power failure, though no killed process, can leave
         a file that is short; checksums find it.
@@ -219,7 +252,9 @@ def put_file(path: Path, content: bytes | str, *, durable: bool = False) -> None
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}")
     try:
         with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            if isinstance(content, str):
+                content = content.encode()
+            file.writelines((content,) if isinstance(content, bytes) else content)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -227,7 +262,3 @@ def put_file(path: Path, content: bytes | str, *, durable: bool = False) -> None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _crc(content: bytes) -> bytes:
-    return int(google_crc32c.value(content)).to_bytes(CRC_BYTES, "little")

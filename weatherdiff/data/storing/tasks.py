@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,9 @@ import numpy.typing as npt
 from weatherdiff.data.calendars import STANDARD
 from weatherdiff.data.quality import Looker, without_infinite
 from weatherdiff.data.sources.source import Source
+from weatherdiff.data.storing.blocks import Blocks, empty
+from weatherdiff.data.storing.encoding import Chunk, encode_frame, encode_frames
+from weatherdiff.data.storing.frame_sums import FrameSums, frame_sums
 from weatherdiff.data.storing.judging import refuse_infinite
 from weatherdiff.data.storing.moments import (
     NOTHING,
@@ -30,16 +32,16 @@ from weatherdiff.data.storing.moments import (
     frame_moments,
 )
 from weatherdiff.data.storing.profiles import Profile
-from weatherdiff.data.storing.rounding import merge_errors, packing_errors
+from weatherdiff.data.storing.rounding import merge_errors
 from weatherdiff.data.storing.shards import (
     checksum,
     chunk_file,
     damaged,
     decode,
     encode,
-    pack_shard,
     put_file,
     read_shard,
+    shard_parts,
     unpack_shard,
 )
 from weatherdiff.data.windows import Int
@@ -50,6 +52,7 @@ __all__ = ["CHANGES", "FIELDS", "FRAMES", "LOG", "LOOKS", "SEEN", "Job"]
 
 Array = npt.NDArray[Any]
 Entry = dict[str, Any]
+Content = bytes | list[bytes]
 
 #: Folders of the arrays, within the store. What is no array lies in that of the fields, where
 #: nothing that reads Zarr looks for any.
@@ -58,8 +61,6 @@ LOOKS = "quality/looks"
 LOG = "fields/log"
 
 ADVICE = "correct them, or have such frames left out with data.quality: mark"
-
-ENCODERS = 2  # threads that compress the frames of one task
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class Job:
         What infinite values are.
     calendar : str
         Of the times.
+    blocks : Blocks
+        Memory for the frames of a task, which the next one takes again.
     """
 
     source: Source
@@ -103,6 +106,7 @@ class Job:
     looker: Looker | None = None
     infinite: str = "refused"
     calendar: str = STANDARD
+    blocks: Blocks = field(default_factory=Blocks, compare=False)
 
     @property
     def indices(self) -> range:
@@ -137,33 +141,29 @@ class Job:
             return found
         start, stop = self.span(index)
         old = max(0, self.kept - start)
-        block = self.source.read(start + old - self.kept, stop - self.kept)
-        if self.infinite == "missing":
-            infinite = without_infinite(block)
-        else:
-            infinite = np.zeros(block.shape[:2])
-            refuse_infinite(
-                block, start=start + old, times=self.times, calendar=self.calendar,
-                labels=self.source.channels.labels, advice=ADVICE,
-            )  # fmt: skip
-        looks = None if self.looker is None else self._look(block, infinite, stop - start)
-        block[infinite > 0] = np.nan  # the whole frame is not to be trusted
-        with ThreadPoolExecutor(ENCODERS) as pool:
-            chunks, errors = map(list, zip(*pool.map(self._encode, block), strict=True))
-        table = np.full((self.shard, self.frame[0], len(STATISTICS)), np.nan)
-        table[old : stop - start] = frame_moments(block)
-        whole = table[old : stop - start, :, 0] == block[0, 0].size
-        # mostly there is a frame without gaps, which tells without another look at all values
-        seen: Array = np.ones(self.frame, bool)
-        if not whole.any(axis=0).all():
-            seen = np.any(~np.isnan(block), axis=0)
-        del block
+        with self.blocks.taken((stop - start - old, *self.frame)) as block:
+            self.source.read(start + old - self.kept, stop - self.kept, block)
+            sums, infinite = self._sums(block, start + old)
+            looks = None
+            if self.looker is not None:
+                looks = np.full((self.shard, self.frame[0], self.looker.size), np.nan, np.float32)
+                looks[old : stop - start] = self.looker.look(block, infinite, sums)
+            block[infinite > 0] = np.nan  # the whole frame is not to be trusted
+            chunks, errors = encode_frames(block, self.profile, self.folder)
+            table = np.full((self.shard, self.frame[0], len(STATISTICS)), np.nan)
+            unchanged = self.profile.lossless and not infinite.any()
+            table[old : stop - start] = sums.moments if unchanged else frame_moments(block)
+            whole = table[old : stop - start, :, 0] == block[0, 0].size
+            # mostly there is a frame without gaps, which tells without another look at all values
+            seen: Array = np.ones(self.frame, bool)
+            if not whole.any(axis=0).all():
+                seen = np.any(~np.isnan(block), axis=0)
         if old:  # their bytes are copied: see shards.py
-            chunks = self._old_chunks(index, old) + chunks
+            chunks = [*((chunk,) for chunk in self._old_chunks(index, old)), *chunks]
             table[:old] = self._chunk(FRAMES, index, table)[:old]
             seen |= self._chunk(SEEN, index, seen[None])[0]
-        files = {
-            self._shard_file(index): pack_shard(chunks, self.shard),
+        files: dict[Path, Content] = {
+            self._shard_file(index): shard_parts(chunks, self.shard),
             self._chunk_file(FRAMES, index, 2): encode(table),
             self._chunk_file(SEEN, index, 3): encode(seen[None]),
         }
@@ -181,15 +181,18 @@ class Job:
             more["errors"] = merge_errors(errors).tolist()
         return self._finish("fields", index, files, more)
 
-    def _encode(self, frame: Array) -> tuple[bytes, Array | None]:
-        """Encode a frame, and change it to what will be read, whose statistics are kept."""
-        chunk = self.profile.encode(frame)
-        if self.profile.lossless:
-            return chunk, None
-        kept = self.profile.decode(chunk, np.empty_like(frame), self.folder)
-        errors = packing_errors(kept, frame)
-        frame[...] = kept
-        return chunk, errors
+    def _sums(self, block: Array, start: int) -> tuple[FrameSums, Array]:
+        """Sum frames, and give the fraction of values that are infinite, which are missing then."""
+        sums = frame_sums(block)
+        if not sums.infinite:
+            return sums, np.zeros(block.shape[:2])
+        if self.infinite != "missing":
+            refuse_infinite(
+                block, start=start, times=self.times, calendar=self.calendar,
+                labels=self.source.channels.labels, advice=ADVICE,
+            )  # fmt: skip
+        infinite = without_infinite(block)
+        return frame_sums(block), infinite
 
     def write_changes(self, index: int) -> Entry:
         """Write the moments of all changes that end in a shard, wherever they begin.
@@ -203,30 +206,35 @@ class Job:
         start, stop = self.span(index)
         old = max(0, self.kept - start)
         table = np.full((self.shard, len(self.leads), self.frame[0], len(STATISTICS)), np.nan)
-        now = self.read(np.arange(start + old, stop))
-        for number, lead in enumerate(self.leads):
-            begin = self.times[start + old : stop] - lead
-            place = np.searchsorted(self.times, begin)
-            there = np.flatnonzero(self.times[place] == begin)
-            table[old : stop - start, number] = NOTHING
-            if len(there):
-                outside = there[place[there] < start + old]
-                inside = there[place[there] >= start + old]
-                for rows, frames, places in (
-                    (outside, self.read(place[outside]), np.arange(len(outside))),
-                    (inside, now, place[inside] - start - old),
-                ):
-                    if len(rows):
-                        before = frames[_contiguous(places)]
-                        changes = change_moments(now[_contiguous(rows)], before)
-                        table[old + rows, number] = changes
+        with self.blocks.taken((stop - start - old, *self.frame)) as now:
+            self.read(np.arange(start + old, stop), now)
+            self._fill_changes(table[old : stop - start], now, start + old, stop)
         if old:
             table[:old] = self._chunk(CHANGES, index, table)[:old]
-        files = {self._chunk_file(CHANGES, index, 3): encode(table)}
+        files: dict[Path, Content] = {self._chunk_file(CHANGES, index, 3): encode(table)}
         return self._finish("changes", index, files, {})
 
-    def read(self, indices: Sequence[int] | Int) -> npt.NDArray[np.float32]:
-        """Read frames that are in the store, ascending by position.
+    def _fill_changes(self, table: Array, now: Array, start: int, stop: int) -> None:
+        """Fill the moments of the changes that end in some frames (time, lead, ...)."""
+        for number, lead in enumerate(self.leads):
+            begin = self.times[start:stop] - lead
+            place = np.searchsorted(self.times, begin)
+            there = np.flatnonzero(self.times[place] == begin)
+            table[:, number] = NOTHING
+            outside = there[place[there] < start]
+            inside = there[place[there] >= start]
+            for rows, frames, places in (
+                (outside, self.read(place[outside]), np.arange(len(outside))),
+                (inside, now, place[inside] - start),
+            ):
+                if len(rows):
+                    before = frames[_contiguous(places)]
+                    table[rows, number] = change_moments(now[_contiguous(rows)], before)
+
+    def read(
+        self, indices: Sequence[int] | Int, out: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Read frames that are in the store, ascending by position, perhaps into an array.
 
         Raises
         ------
@@ -234,19 +242,15 @@ class Job:
             A frame is lost or damaged.
         """
         indices = np.asarray(indices, np.int64)
+        if out is None:
+            out = empty((len(indices), *self.frame))
         shards, starts = np.unique(indices // self.shard, return_index=True)
         parts = np.split(indices, starts[1:])
-        if len(shards) == 1:
-            slots = parts[0] - shards[0] * self.shard
-            return self._read_shard(int(shards[0]), slots)
-        out = np.empty((len(indices), *self.frame), np.float32)
         for number, start, part in zip(shards.tolist(), starts.tolist(), parts, strict=False):
-            out[start : start + len(part)] = self._read_shard(number, part - number * self.shard)
+            slots, place = part - number * self.shard, slice(start, start + len(part))
+            path = self._shard_file(number)
+            read_shard(path, self.shard, slots, self.frame, self.profile.decode, out[place])
         return out
-
-    def _read_shard(self, index: int, slots: Int) -> Array:
-        path = self._shard_file(index)
-        return read_shard(path, self.shard, slots, self.frame, self.profile.decode)
 
     def errors(self) -> Array:
         """Give the measured errors of packing, of all new frames (channel, 3).
@@ -288,17 +292,17 @@ class Job:
             return
         fields = self.read(np.arange(start + old, stop))
         fields[bad] = np.nan
-        chunks = unpack_shard(self._shard_file(index), self.shard)
+        chunks: list[Chunk] = [(c,) for c in unpack_shard(self._shard_file(index), self.shard)]
         for row in np.flatnonzero(bad.any(axis=1)).tolist():
-            chunks[old + row], _ = self._encode(fields[row])
+            chunks[old + row], _ = encode_frame(fields[row], self.profile, self.folder)
         like = np.empty((self.shard, self.frame[0], len(STATISTICS)))
         table = self._chunk(FRAMES, index, like)
         table[old : stop - start] = frame_moments(fields)
         seen = np.any(~np.isnan(fields), axis=0)
         if old:
             seen |= np.any(~np.isnan(self.read(np.arange(start, start + old))), axis=0)
-        files = {
-            self._shard_file(index): pack_shard(chunks, self.shard),
+        files: dict[Path, Content] = {
+            self._shard_file(index): shard_parts(chunks, self.shard),
             self._chunk_file(FRAMES, index, 2): encode(table),
             self._chunk_file(SEEN, index, 3): encode(seen[None]),
         }
@@ -329,12 +333,6 @@ class Job:
             raise StorageError(f"{path} has lost frames; prepare it again.")
         return chunks
 
-    def _look(self, block: Array, infinite: Array, stop: int) -> Array:
-        assert self.looker is not None  # noqa: S101  (for the type checker)
-        looks = np.full((self.shard, self.frame[0], self.looker.size), np.nan, np.float32)
-        looks[stop - len(block) : stop] = self.looker.look(block, infinite)
-        return looks
-
     def _shard_file(self, index: int) -> Path:
         return self._chunk_file(FIELDS, index, 3)
 
@@ -355,7 +353,7 @@ class Job:
         self,
         kind: str,
         index: int,
-        files: dict[Path, bytes],
+        files: dict[Path, Content],
         more: dict[str, Any],
         kept: Entry | None = None,
     ) -> Entry:
@@ -368,7 +366,7 @@ class Job:
             "frames": [start, stop],
             "files": (kept or {})
             | {
-                path.relative_to(self.folder).as_posix(): [len(content), checksum(content)]
+                path.relative_to(self.folder).as_posix(): [_size(content), checksum(content)]
                 for path, content in files.items()
             },
             **more,
@@ -389,6 +387,10 @@ class Job:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return entry
+
+
+def _size(content: Content) -> int:
+    return len(content) if isinstance(content, bytes) else sum(map(len, content))
 
 
 def _contiguous(rows: Int) -> Int | slice:
