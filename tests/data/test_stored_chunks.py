@@ -51,6 +51,7 @@ def write(ds, path, version, chunks, compressor):
         ("none", 2): {"compressors": None},
         ("none", 3): {"compressors": None},
         ("zstd", 3): {"compressors": zarr.codecs.ZstdCodec()},
+        ("raw crc", 3): {"compressors": zarr.codecs.Crc32cCodec()},
         ("crc", 3): {"compressors": [zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()]},
         ("blosc", 3): {"compressors": zarr.codecs.BloscCodec(cname="lz4", typesize=4)},
     }.get((compressor, version), {})
@@ -80,7 +81,7 @@ def require_same(source, ordinary):
 @pytest.mark.parametrize("turned", [True, False])
 @pytest.mark.parametrize(
     ("version", "compressor"),
-    [(2, "none"), (3, "none"), (3, "zstd"), (3, "crc"), (3, "blosc"), (2, "")],
+    [(2, "none"), (3, "none"), (3, "zstd"), (3, "raw crc"), (3, "crc"), (3, "blosc"), (2, "")],
 )
 def test_blocks_are_those_that_xarray_gives(fields, tmp_path, version, compressor, turned):
     ds = fields if turned else straight(fields)
@@ -168,9 +169,9 @@ def test_metadata_that_say_what_is_not_so_are_found_out_by_the_first_look(fields
     assert set(source.stored) == {"temperature"}
 
 
-@pytest.mark.parametrize("damage", ["absent", "short", "link", "garbage"])
+@pytest.mark.parametrize("damage", ["absent", "short", "link", "garbage", "bit"])
 def test_a_file_that_is_not_as_it_should_be_is_left_to_xarray(fields, tmp_path, damage):
-    compressor = "zstd" if damage == "garbage" else "none"
+    compressor = {"garbage": "zstd", "bit": "raw crc"}.get(damage, "none")
     path = write(straight(fields), tmp_path / "own.zarr", 3, whole(5), compressor)
     source, ordinary = both(path)
     assert "2m_temperature" in source.stored
@@ -182,6 +183,8 @@ def test_a_file_that_is_not_as_it_should_be_is_left_to_xarray(fields, tmp_path, 
             file.write_bytes(content[:-8])
         case "garbage":
             file.write_bytes(b"\0" * len(content))
+        case "bit":
+            file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
         case "link":
             (tmp_path / "elsewhere").write_bytes(content)
             file.symlink_to(tmp_path / "elsewhere")

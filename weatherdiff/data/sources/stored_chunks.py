@@ -25,6 +25,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numcodecs.blosc
 import numcodecs.zstd
 import numpy as np
@@ -63,7 +64,7 @@ class StoredField:
         Of the array, and of what is in one file.
     compressor : {"blosc", "zstd"} or None
     checksum : bool
-        Whether a CRC32C follows, which is not looked at.
+        Whether a CRC32C follows.
     prefix, separator : str
         Of the names of the files.
     rows, columns : slice or array of int
@@ -132,6 +133,7 @@ class StoredField:
         whole = slice(None)
         return (
             self.compressor is None
+            and not self.checksum
             and self.chunk[1:] == self.shape[1:]
             and self.dims[-2:] == ("latitude", "longitude")
             and isinstance(self.rows, slice)
@@ -168,7 +170,9 @@ class StoredField:
         with os.fdopen(self._open(place), "rb") as file:
             content = file.read()
         if self.checksum:
-            content = content[:-CRC_BYTES]
+            content, known = content[:-CRC_BYTES], content[-CRC_BYTES:]
+            if google_crc32c.value(content) != int.from_bytes(known, "little"):
+                raise ValueError("a chunk is not what its checksum says")
         values = np.empty(self.chunk, np.float32)
         if self.compressor is None:
             return np.frombuffer(content, "<f4").reshape(self.chunk)
