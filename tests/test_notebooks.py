@@ -14,8 +14,6 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 def parameters(output: Path) -> str:
     shrunk = [
         f"output={output}",
-        # One free and one bounded variable; most of the time goes to pictures of each.
-        "data.variables=[2m_temperature, surface_downwelling_shortwave_flux]",
         "model.size=tiny",
         "training.steps=20",
         "training.validate_every=10",
