@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from hypothesis import settings
 
 from weatherdiff.data.forcings import forcing_fields
 from weatherdiff.data.loader import WindowDataset
@@ -23,6 +24,10 @@ FORCINGS = ("time_of_day",)
 TRAINING = ("2019-12-20", "2020-01-18")
 VALIDATION = ("2020-01-20", "2020-01-27")
 TEST = ("2020-01-29", "2020-02-02")
+# How long an example takes tells of what else the machine does.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
+
 # A file goes to one process as a whole: what takes long comes first, and doctests come last.
 LONG = ("tests/test_workflow.py", "tests/test_notebooks.py")
 

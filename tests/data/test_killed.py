@@ -54,7 +54,8 @@ def serve():
         def count(event, arguments, path=path, done=done, kill_at=kill_at):
             writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
             if (writes or event in CHANGES) and str(path.parent) in str(arguments[0]):
-                if done[0] == kill_at:
+                here = kill_at in str(arguments[0]) if isinstance(kill_at, str) else None
+                if here or done[0] == kill_at:
                     os.kill(os.getpid(), signal.SIGKILL)
                 done[0] += 1
 
@@ -121,6 +122,18 @@ def test_a_killed_run_changes_nothing_and_the_next_gives_the_same_bytes(
     run, kind, tmp_path, content, same
 ):
     killed_at_random(run, kind, tmp_path, 4, content, same)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("array", ["quality/looks", "moments/seen"])
+def test_a_run_killed_before_an_array_is_made_makes_it_when_it_goes_on(
+    run, array, tmp_path, content
+):
+    whole, path = tmp_path / "whole.zarr", tmp_path / "fields.zarr"
+    assert run("prepare", whole) == 0
+    assert run("prepare", path, f"{array}/") == -signal.SIGKILL
+    assert run("prepare", path) == 0
+    assert content(path) == content(whole)
 
 
 @pytest.mark.deep

@@ -80,13 +80,6 @@ def create_store(
             ("time", "lead", "channel", "statistic"),
             "f8",
         ),
-        (
-            SEEN,
-            1,
-            (-(-len(times) // shard), *frame),
-            ("shard", "channel", "latitude", "longitude"),
-            "bool",
-        ),
     ]
     if looker is not None:
         quality = group.create_group("quality")
@@ -94,6 +87,9 @@ def create_store(
         put(quality, "channel", labels, ("channel",))
         looks = (len(times), len(channels), looker.size)
         arrays.append((LOOKS, shard, looks, ("time", "channel", "number"), "f4"))
+    # Last, for where it is, a run that goes on takes all arrays to be.
+    seen = (-(-len(times) // shard), *frame)
+    arrays.append((SEEN, 1, seen, ("shard", "channel", "latitude", "longitude"), "bool"))
     for name, one, sizes, dimensions, dtype in arrays:
         group.create_array(
             name,
