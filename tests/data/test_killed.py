@@ -123,6 +123,25 @@ def test_a_killed_run_changes_nothing_and_the_next_gives_the_same_bytes(
     killed_at_random(run, kind, tmp_path, 4, content, same)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_run_killed_while_it_creates_arrays_lacks_none_in_the_end(run, tmp_path, content):
+    base, path = tmp_path / "base.zarr", tmp_path / "fields.zarr"
+    assert run("prepare", base) == 0
+    folder = tmp_path / ".fields.zarr.prepared.working"
+    low, high = 0, int(base.with_suffix(".count").read_text())
+    while high - low > 1:  # the last point at which the array that is looked for is not there
+        middle = (low + high) // 2
+        assert run("prepare", path, middle) == -signal.SIGKILL
+        there = (folder / "moments/seen/zarr.json").exists()
+        low, high = (low, middle) if there else (middle, high)
+        shutil.rmtree(folder)
+    for kill_at in (low, high, high + 1):
+        assert run("prepare", path, kill_at) == -signal.SIGKILL
+        assert run("prepare", path) == 0
+        assert content(path) == content(base)
+        shutil.rmtree(path)
+
+
 @pytest.mark.deep
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("kind", ["prepare", "append"])

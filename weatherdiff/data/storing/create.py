@@ -93,7 +93,8 @@ def create_store(
         put(quality, "number", _text(looker.labels), ("number",))
         put(quality, "channel", labels, ("channel",))
         looks = (len(times), len(channels), looker.size)
-        arrays.append((LOOKS, shard, looks, ("time", "channel", "number"), "f4"))
+        # First: the last of all is what tells a run that goes on that the others are there.
+        arrays.insert(0, (LOOKS, shard, looks, ("time", "channel", "number"), "f4"))
     for name, one, sizes, dimensions, dtype in arrays:
         group.create_array(
             name,
