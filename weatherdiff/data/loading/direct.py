@@ -10,10 +10,8 @@ bit by bit, read both ways, or this reader is not used.
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
-import math
 import os
 import struct
 from collections.abc import Sequence
@@ -27,22 +25,19 @@ import numpy.typing as npt
 import zarr
 
 from weatherdiff.data.loading.reader import BlockReader, Reader
+from weatherdiff.data.sources.as_stored import as_slice, require_as_meant, stored_names
 from weatherdiff.data.sources.source import SOURCES, Source
 from weatherdiff.data.storing.stored_array import StoredArray
 from weatherdiff.data.windows import Int
 from weatherdiff.errors import InputError, WeatherdiffError
 from weatherdiff.grid import canonical_grid
 from weatherdiff.layout import LAYOUT, Layout
-from weatherdiff.units import unit_conversion
 
 __all__ = ["direct_reader"]
 
 logger = logging.getLogger(__name__)
 
 Float = npt.NDArray[np.float32]
-
-#: Attributes by which stored values are not the values meant.
-ENCODED = {"scale_factor", "add_offset", "missing_value", "_Unsigned"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ class _DirectReader:
         self, pieces: Sequence[_Piece], frame: tuple[int, int, int], rows: Int, columns: Int
     ) -> None:
         self.pieces, self.frame = pieces, frame
-        self.rows, self.columns = (_as_slice(places) for places in (rows, columns))
+        self.rows, self.columns = (as_slice(places) for places in (rows, columns))
         first = pieces[0]
         selections = (first.stored, self.rows, self.columns)
         self._as_stored = first.reader.shape[1:] == frame and all(
@@ -138,13 +133,7 @@ def _find(source: Source, path: Path) -> _DirectReader:
     layout = Layout.from_dict(json.loads(ds.attrs[LAYOUT]))
     grid, rows, columns = canonical_grid(layout.latitude, layout.longitude)
     frame = (len(channels), *grid.shape)
-    own = [layout.names.get(variable, variable) for variable in channels.variables]
-    if any("/" in name or name.startswith(".") for name in own):
-        raise ValueError("a name is no plain one")
-    for variable in dict.fromkeys(channels.variables):
-        units = str(ds[variable].attrs.get("units", ""))
-        if unit_conversion(layout.units.get(variable, units), units) != (1, 0):
-            raise ValueError(f"{variable} is converted")
+    own = stored_names(ds, channels.variables, layout)
     if all((path / name / "zarr.json").is_file() for name in own):
         pieces, start = [], 0
         for name, group in groupby(own):
@@ -157,7 +146,7 @@ def _find(source: Source, path: Path) -> _DirectReader:
         stored, labels = _stacked(path, own)
         places = np.array([labels.index(name) for name in own])
         # of some of them a slice would not be these
-        chosen = _as_slice(places) if len(labels) == len(own) else places
+        chosen = as_slice(places) if len(labels) == len(own) else places
         pieces = [_Piece(_open(stored), slice(None), chosen)]
     for piece in pieces:
         shape = piece.reader.shape
@@ -168,22 +157,10 @@ def _find(source: Source, path: Path) -> _DirectReader:
 
 def _open(path: Path) -> BlockReader:
     document = json.loads((path / "zarr.json").read_bytes())
-    attributes = document.get("attributes", {})
-    encoded = ENCODED & set(attributes)
-    if not _is_nan(attributes.get("_FillValue", "NaN")):
-        encoded.add("_FillValue")
-    if encoded:
-        raise ValueError(f"{path} is encoded: {', '.join(sorted(encoded))}")
+    require_as_meant(document.get("attributes", {}))
     reader = BlockReader(path, absent=float(document["fill_value"]), advice="Fetch it again.")
     reader.array = _Contained(**vars(reader.array))
     return reader
-
-
-def _is_nan(value: Any) -> bool:
-    """Whether a fill value is NaN, as a number or as xarray writes it: bytes of a double."""
-    if isinstance(value, str) and value != "NaN":
-        value = struct.unpack("<d", base64.b64decode(value, validate=True))[0]
-    return math.isnan(float(value))
 
 
 def _stacked(path: Path, own: Sequence[str]) -> tuple[Path, list[str]]:
@@ -198,13 +175,3 @@ def _stacked(path: Path, own: Sequence[str]) -> tuple[Path, list[str]]:
             if set(own) <= set(labels):
                 return path / name, labels
     raise ValueError(f"no array holds {', '.join(own)}")
-
-
-def _as_slice(places: Int) -> slice | Int:
-    """Give all places in order, or in the opposite order, as a slice, which copies nothing."""
-    count = len(places)
-    if np.array_equal(places, np.arange(count)):
-        return slice(None)
-    if np.array_equal(places, np.arange(count)[::-1]):
-        return slice(None, None, -1)
-    return places

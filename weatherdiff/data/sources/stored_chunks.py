@@ -13,7 +13,6 @@ And nothing is taken on trust: one frame must be the same, bit by bit, read both
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import os
@@ -32,10 +31,15 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from weatherdiff.data.sources.as_stored import (
+    as_slice,
+    is_nan,
+    require_as_meant,
+    stored_names,
+)
 from weatherdiff.data.sources.frames import decoded_size
 from weatherdiff.grid import canonical_grid
 from weatherdiff.layout import LAYOUT, Layout
-from weatherdiff.units import unit_conversion
 
 __all__ = ["STORED", "StoredField", "remember_stored", "stored_field"]
 
@@ -44,8 +48,6 @@ STORED = "stored"
 
 Float = npt.NDArray[np.float32]
 
-#: Attributes by which stored values are not the values meant.
-ENCODED = {"scale_factor", "add_offset", "missing_value", "_Unsigned"}
 MOST_PARTS = 512  # that the system reads into at once; POSIX promises 16, Linux 1024
 CRC_BYTES = 4
 
@@ -255,12 +257,7 @@ def _find(ds: xr.Dataset, variable: str, source: Path) -> StoredField:
         They are not known here.
     """
     layout = Layout.from_dict(json.loads(ds.attrs[LAYOUT]))
-    own = layout.names.get(variable, variable)
-    if "/" in own or own.startswith("."):
-        raise ValueError("the name is no plain one")
-    units = str(ds[variable].attrs.get("units", ""))
-    if unit_conversion(layout.units.get(variable, units), units) != (1, 0):
-        raise ValueError("it is converted")
+    (own,) = stored_names(ds, [variable], layout)
     _, rows, columns = canonical_grid(layout.latitude, layout.longitude)
     path = os.path.realpath(source / own)
     if path != os.path.join(os.path.realpath(source), own):
@@ -274,7 +271,7 @@ def _find(ds: xr.Dataset, variable: str, source: Path) -> StoredField:
     if ds[variable].dtype != np.float32:
         raise ValueError("it is of another type")
     return StoredField(
-        path, rows=_as_slice(rows), columns=_as_slice(columns), **stored | {"dims": dims}
+        path, rows=as_slice(rows), columns=as_slice(columns), **stored | {"dims": dims}
     )
 
 
@@ -315,7 +312,7 @@ def _metadata(path: str) -> dict[str, Any]:
             raise ValueError("other codecs")
         if (document["zarr_format"], document["dtype"], document["order"]) != (2, "<f4", "C"):
             raise ValueError("another kind of array")
-        if document["fill_value"] is not None and not _is_nan(document["fill_value"]):
+        if document["fill_value"] is not None and not is_nan(document["fill_value"]):
             raise ValueError("a fill value that stands for what is missing")
         separator = document.get("dimension_separator", ".")
         found = {
@@ -325,24 +322,7 @@ def _metadata(path: str) -> dict[str, Any]:
             "checksum": False,
             "prefix": "",
         }
-    if ENCODED & set(attributes) or not _is_nan(attributes.get("_FillValue", "NaN")):
-        raise ValueError("its values are encoded")
+    require_as_meant(attributes)
     if separator not in ("/", ".") or min(found["chunk"]) < 1:
         raise ValueError("unusual metadata")
     return found | {"shape": tuple(document["shape"]), "separator": separator}
-
-
-def _is_nan(value: Any) -> bool:
-    """Whether a fill value is NaN, as a number or as xarray writes it: bytes of a double."""
-    if isinstance(value, str) and value != "NaN":
-        value = struct.unpack("<d", base64.b64decode(value, validate=True))[0]
-    return math.isnan(float(value))
-
-
-def _as_slice(places: npt.NDArray[np.intp]) -> slice | npt.NDArray[np.intp]:
-    """Give all places in order, or in the opposite order, as a slice, which copies nothing."""
-    if np.array_equal(places, np.arange(len(places))):
-        return slice(None)
-    if np.array_equal(places, np.arange(len(places))[::-1]):
-        return slice(None, None, -1)
-    return places
