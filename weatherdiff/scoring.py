@@ -13,7 +13,6 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.config import Evaluation
-from weatherdiff.data.storing.engine import open_cluster
 from weatherdiff.errors import InputError, MissingInputError
 from weatherdiff.evaluation import (
     AnalogEnsemble,
@@ -37,6 +36,7 @@ from weatherdiff.evaluation import (
 )
 from weatherdiff.grid import Grid
 from weatherdiff.staging import staged
+from weatherdiff.tasks.running import open_cluster
 
 __all__ = ["baselines", "comparisons", "executor_of", "open_any_forecasts", "score_settings"]
 

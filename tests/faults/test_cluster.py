@@ -21,10 +21,10 @@ import yaml
 from dask.distributed import Client, LocalCluster
 
 from weatherdiff.config import load_config
-from weatherdiff.data.storing.engine import open_cluster
 from weatherdiff.errors import ConfigError, InputError, StorageError, WeatherdiffError
 from weatherdiff.forecasting import fanout
 from weatherdiff.forecasting.writer import verify_forecast
+from weatherdiff.tasks.running import open_cluster
 from weatherdiff.workflow.making import make_forecast
 from weatherdiff.workflow.sampling import Sampler
 

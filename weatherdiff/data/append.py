@@ -24,7 +24,6 @@ from weatherdiff.data.quality import Finding, Quality, control_quality, looker_o
 from weatherdiff.data.sources.source import Source, fingerprint
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.storing.create import lengthen
-from weatherdiff.data.storing.engine import Scheduler, run_tasks
 from weatherdiff.data.storing.judging import require_bounds
 from weatherdiff.data.storing.manifest import Manifest
 from weatherdiff.data.storing.moments import Moments
@@ -36,6 +35,7 @@ from weatherdiff.data.windows import Int
 from weatherdiff.errors import GridMismatchError, InputError, StorageError
 from weatherdiff.grid import Grid
 from weatherdiff.staging import disk_errors, flush
+from weatherdiff.tasks.running import Scheduler, run_tasks
 
 __all__ = ["append"]
 

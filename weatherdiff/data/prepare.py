@@ -24,7 +24,6 @@ from weatherdiff.data.quality import Quality, control_quality, looker_of
 from weatherdiff.data.sources.source import SOURCES, Source
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.storing.create import create_store, finish_store
-from weatherdiff.data.storing.engine import Scheduler, run_tasks
 from weatherdiff.data.storing.judging import Fill, judge
 from weatherdiff.data.storing.manifest import Manifest
 from weatherdiff.data.storing.moments import Moments
@@ -36,6 +35,7 @@ from weatherdiff.data.storing.working import empty, working_folder
 from weatherdiff.data.windows import Period, WindowSpec
 from weatherdiff.errors import ConfigError, StorageError
 from weatherdiff.grid import Grid
+from weatherdiff.tasks.running import Scheduler, run_tasks
 
 __all__ = [
     "Settings",

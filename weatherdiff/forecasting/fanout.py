@@ -18,8 +18,6 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
-from weatherdiff.data.storing.attempts import AbandonedTasksError, FailedTaskError, run_tried
-from weatherdiff.data.storing.crew import PATIENCE
 from weatherdiff.errors import StorageError, WeatherdiffError
 from weatherdiff.forecasting.drawing import Drawn, UnitWriter
 from weatherdiff.forecasting.forecaster import Forecaster
@@ -27,6 +25,8 @@ from weatherdiff.forecasting.manifest import entry_of
 from weatherdiff.forecasting.observations import ObservationTable
 from weatherdiff.forecasting.rollout import Drawer, Rollout
 from weatherdiff.forecasting.sampling import Sampling
+from weatherdiff.tasks.attempts import AbandonedTasksError, FailedTaskError, run_tried
+from weatherdiff.tasks.crew import PATIENCE
 
 if TYPE_CHECKING:
     from dask.distributed import Client

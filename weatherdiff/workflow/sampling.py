@@ -130,12 +130,12 @@ class Sampler:
         Raises
         ------
         ConfigError, MissingInputError
-            See :func:`weatherdiff.data.storing.engine.open_cluster`.
+            See :func:`weatherdiff.tasks.running.open_cluster`.
         """
         if self._options.scheduler is None:
             yield
             return
-        from weatherdiff.data.storing.engine import open_cluster
+        from weatherdiff.tasks.running import open_cluster
 
         with open_cluster(self._options.scheduler) as self.client:
             try:

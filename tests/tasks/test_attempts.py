@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from dask.distributed import Client, LocalCluster
 
-from weatherdiff.data.storing.attempts import AbandonedTasksError, FailedTaskError, run_tried
-from weatherdiff.data.storing.engine import run_tasks
 from weatherdiff.errors import StorageError
+from weatherdiff.tasks.attempts import AbandonedTasksError, FailedTaskError, run_tried
+from weatherdiff.tasks.running import run_tasks
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from weatherdiff.data.storing.crew import PATIENCE, Crew, IdleClusterError
 from weatherdiff.errors import ConfigError, MissingInputError, StorageError
+from weatherdiff.tasks.crew import PATIENCE, Crew, IdleClusterError
 
 if TYPE_CHECKING:
     from dask.distributed import Client

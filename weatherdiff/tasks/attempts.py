@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weatherdiff.data.storing.crew import PATIENCE, Crew, IdleClusterError
+from weatherdiff.tasks.crew import PATIENCE, Crew, IdleClusterError
 
 if TYPE_CHECKING:
     from dask.distributed import Client, Future

@@ -1,0 +1,1 @@
+"""Tasks of preparing, forecasting and scoring, on threads or a cluster of ``dask.distributed``."""
