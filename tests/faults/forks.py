@@ -76,6 +76,9 @@ class _File:
         self._points.here("write")
         return done + self._file.write(content[size // 2 :])
 
+    def writelines(self, parts: Any) -> None:
+        self.write(b"".join(parts))
+
     def __enter__(self) -> _File:
         return self
 
