@@ -56,7 +56,8 @@ class Ahead(Generic[T]):
     threads : int
         That do the tasks, at least one.
     ahead : int
-        Wanted results that may be begun before they are asked for, at least one.
+        Wanted results that may be begun before they are asked for, at least one. Threads that rest
+        go on when two thirds of these places are free.
 
     Examples
     --------
@@ -72,6 +73,9 @@ class Ahead(Generic[T]):
         self._first: Future[T] | None = None
         self._planning, self._counting = Lock(), Lock()
         self._places, self._working, self._ended = ahead, threads, False
+        # Not for each place that is free is a thread woken: it may take the processor of who asks,
+        # for some milliseconds.
+        self._few = max(1, 2 * ahead // 3)
         self._executor = ThreadPoolExecutor(threads, "windows")
         for _ in range(threads):
             self._executor.submit(self._work)
@@ -88,7 +92,7 @@ class Ahead(Generic[T]):
     def _take(self) -> T:
         with self._counting:
             self._places += 1
-            idle = self._working < self._threads
+            idle = self._places >= self._few and self._working < self._threads
             self._working += idle
         if idle:
             self._executor.submit(self._work)
