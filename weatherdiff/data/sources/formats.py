@@ -24,6 +24,7 @@ import fsspec
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from dask.local import get_sync
 from xarray.core import indexing
 
 from weatherdiff.data.samples import sample_path
@@ -176,7 +177,7 @@ def open_all(
     require_harmless([local for _, local, kind in found if kind == "hdf5"])
     opened = []
     for path, local, kind in found:
-        with translated(path, _DAMAGE), dask.config.set(scheduler="synchronous"):
+        with translated(path, _DAMAGE), dask.config.set(scheduler=get_sync):
             parts = _open_kind(path, local, kind, engine, options)
             opened += [(path, _named(ds, path)) for ds in parts]
     return opened
@@ -281,7 +282,7 @@ def load(ds: Lazy) -> Lazy:
 @contextmanager
 def reading(path: str) -> Iterator[None]:
     """Turn what the many libraries raise into our errors; one thread: HDF5 likes no more."""
-    with translated(path), dask.config.set(scheduler="synchronous"):
+    with translated(path), dask.config.set(scheduler=get_sync):
         yield
 
 

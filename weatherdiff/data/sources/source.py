@@ -19,6 +19,7 @@ import dask
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from dask.local import get_sync  # by its name, dask would import distributed first: 0.5 s
 
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.sources.formats import SUFFIXES, reading, translated
@@ -71,7 +72,7 @@ class Source:
         place = ds.sizes["time"] // 3  # not the middle: it stays if the times are turned round
         frame = ds[list(found)].isel(time=slice(place, place + 1))
         with reading("the source data"):
-            ordinary = cls(frame.compute(), channels)
+            ordinary = cls(frame.compute(scheduler=get_sync), channels)
         stored = {}
         for name, one in found.items():
             values = ordinary._ordinary(parts[name], 0, 1)
@@ -121,7 +122,7 @@ class Source:
         lazy = self.ds.variables[part.variables[0]].isel(time=slice(start, stop))
         with translated("the source data"):
             # Explicitly: a setting of dask's would be one for all threads. HDF5 likes no more.
-            values = lazy.compute(scheduler="synchronous")
+            values = lazy.compute(scheduler=get_sync)
             return self._laid(values, part)
 
     def _laid(self, variable: xr.Variable, part: Channels) -> npt.NDArray[Any]:
