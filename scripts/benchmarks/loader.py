@@ -104,15 +104,17 @@ def main() -> None:
         make_stores(folder / "small", QUICK if options.quick else SMALL)
         results |= warm(folder / "small", quick=options.quick)
         results |= cold(folder / "small", windows=80 if options.quick else 200)
-        shape, turns = ((384, *SMALL[1:]), 2) if options.quick else (SMALL, 3)
+        # (of 400 times, most of the time would go to what does not grow with them)
+        shape, turns = ((1024, *SMALL[1:]), 2) if options.quick else (SMALL, 3)
         prepared = preparing(folder, shape=shape, turns=turns)
         WHY_NULL.update(prepared.pop("why"))
         results |= prepared
         results |= stalls(folder / "prepared.zarr", steps=50 if options.quick else 150)
         results |= statistics_speed(SMALL)
         with ThreadPoolExecutor(2) as pool:  # neither memory nor order depend on who else is there
+            frames = 320 if options.quick else 640
             rows = (pool.submit(memory_growth, folder / "small"),
-                    pool.submit(growth_of_preparing, folder))  # fmt: skip
+                    pool.submit(growth_of_preparing, folder, frames))  # fmt: skip
             results |= mixing()
             for row in rows:
                 results |= row.result()

@@ -96,14 +96,14 @@ def preparing(folder: Path, *, shape: tuple[int, ...], turns: int) -> dict[str, 
     return results
 
 
-def growth_of_preparing(folder: Path) -> dict[str, float]:
+def growth_of_preparing(folder: Path, frames: int) -> dict[str, float]:
     """Peak memory of preparing 16 times as many times, over that of one.
 
     On a small grid and in shards of 4 MB, so that the shorter record has many shards too: two tasks
     at once take what they take, however long it is. The longer record is of 16 links to each file
     of the shorter.
     """
-    shape, times = (640, 12, 24, 48), 16
+    shape, times = (frames, 12, 24, 48), 16
     one, longer = folder / "one.zarr", folder / "sixteen.zarr"
     make_source(one, shape)
     shutil.copytree(one, longer)
