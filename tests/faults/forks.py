@@ -113,9 +113,15 @@ def _saved(save_file: Any, points: _Points, room: list[int]) -> Any:
     return saved
 
 
+def _of_compiler(path: Any) -> bool:
+    """Tell a cache of compiled functions, which the first run alone writes."""
+    return isinstance(path, str | os.PathLike) and "__pycache__" in os.fspath(path)
+
+
 def _counted(function: Any, points: _Points, name: str) -> Any:
     def called(*args: Any, **options: Any) -> Any:
-        points.here(name)
+        if not any(map(_of_compiler, args)):
+            points.here(name)
         return function(*args, **options)
 
     return called
@@ -128,7 +134,9 @@ def _inject(fault: dict[str, Any], points: _Points) -> None:
 
         def opened(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
             handle = plain(file, mode, *rest, **options)
-            return _File(handle, points, room) if set(mode) & set("wax+") else handle
+            if _of_compiler(file) or not set(mode) & set("wax+"):
+                return handle
+            return _File(handle, points, room)
 
         io.open = opened
         for name in ("fsync", "rename", "replace", "unlink", "mkdir", "rmdir"):
