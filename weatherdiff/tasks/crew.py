@@ -83,7 +83,9 @@ class Crew:
                     return self.client.scatter(
                         job, broadcast=True, hash=False, timeout=self.patience
                     )
-                except OSError as error:  # a worker died while it was given the job, or is stuck
+                # A worker died while it was given the job (or before the scheduler, which then
+                # raises KeyError, looked it up), or is stuck.
+                except (OSError, KeyError) as error:
                     if time.monotonic() > end:
                         raise IdleClusterError(
                             f"No worker of the cluster has taken its work for {self.patience:g} s"
