@@ -13,7 +13,7 @@ from weatherdiff.data.loading.arithmetic import to_anomalies, to_tendencies
 def _way(request, monkeypatch):
     """Both ways; the choice is not made again for those that come after."""
     if request.param == "numpy":
-        monkeypatch.setattr(arithmetic, "_compiled", lambda loop, otherwise: otherwise)
+        monkeypatch.setattr(arithmetic, "compiled", lambda loop, otherwise: otherwise)
     else:
         pytest.importorskip("numba")
 

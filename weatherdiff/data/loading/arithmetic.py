@@ -7,14 +7,12 @@ interpreter's lock, so that neither the step nor the other threads wait for them
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from functools import lru_cache
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from weatherdiff.compiling import compiled
 
 __all__ = ["to_anomalies", "to_tendencies"]
 
@@ -47,7 +45,7 @@ def to_anomalies(values: Float, basis: Double, climatology: Float, std: Double) 
     >>> values
     array([[[0., 1.]]], dtype=float32)
     """
-    _compiled(_anomalies, _anomalies_by_numpy)(values, basis, climatology, 1 / std)
+    compiled(_anomalies, _anomalies_by_numpy)(values, basis, climatology, 1 / std)
 
 
 def to_tendencies(target: Float, history: Float, std: Double) -> None:
@@ -67,17 +65,7 @@ def to_tendencies(target: Float, history: Float, std: Double) -> None:
     >>> target
     array([[[[1., 2.]]]], dtype=float32)
     """
-    _compiled(_tendencies, _tendencies_by_numpy)(target, history, 1 / std)
-
-
-@lru_cache(maxsize=4)
-def _compiled(loop: Callable[..., None], otherwise: Callable[..., None]) -> Callable[..., None]:
-    if os.environ.get("WEATHERDIFF_NUMBA", "1") == "0" or find_spec("numba") is None:
-        return otherwise
-    import numba
-
-    compiled: Callable[..., None] = numba.njit(nogil=True, cache=True, error_model="numpy")(loop)
-    return compiled
+    compiled(_tendencies, _tendencies_by_numpy)(target, history, 1 / std)
 
 
 def _anomalies(values: Any, basis: Any, climatology: Any, factor: Any) -> None:

@@ -19,13 +19,13 @@ Chan, Golub & LeVeque (1983), doi:10.2307/2683386.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from weatherdiff import compiling
 
 __all__ = [
     "NOTHING",
@@ -115,9 +115,7 @@ def compiles(fields: Array) -> bool:
 
     For little work it is not loaded: that takes a second.
     """
-    if fields.nbytes < LARGE or os.environ.get("WEATHERDIFF_NUMBA", "1") == "0":
-        return False
-    return find_spec("numba") is not None
+    return fields.nbytes >= LARGE and compiling.compiles()
 
 
 def frame_moments(fields: Array) -> Array:

@@ -20,17 +20,16 @@ it the array is refused by name, and never misread.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from zarr.abc.codec import ArrayBytesCodec
 from zarr.registry import register_codec
+
+from weatherdiff.compiling import compiled
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -178,17 +177,9 @@ def unpack(chunk: bytes | memoryview | Array, out: Array) -> Array:
     return out
 
 
-@lru_cache(maxsize=1)
 def _unpacker() -> Callable[[Array, Array, Array], None]:
-    """Compile the loop, where numba is; numpy's arithmetic is the same, and slower."""
-    if os.environ.get("WEATHERDIFF_NUMBA", "1") == "0" or find_spec("numba") is None:
-        return _unpack_by_numpy
-    import numba
-
-    compiled: Callable[[Array, Array, Array], None] = numba.njit(
-        nogil=True, cache=True, error_model="numpy"
-    )(_unpack_rows)
-    return compiled
+    """Give the compiled loop, where numba is; numpy's arithmetic is the same, and slower."""
+    return compiled(_unpack_rows, _unpack_by_numpy)
 
 
 def _unpack_rows(codes: Array, header: Array, out: Array) -> None:

@@ -20,14 +20,13 @@ or without numba (or with ``WEATHERDIFF_NUMBA=0`` in the environment) by
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from weatherdiff.compiling import compiles
 from weatherdiff.errors import DimensionError, InputError
 from weatherdiff.evaluation.kernels.sums import (
     ANOMALIES,
@@ -58,11 +57,6 @@ FloatArray = npt.NDArray[np.float64]
 
 # Points copied at a time where a copy must be: a few hundred kB.
 _COPIED = 16 * TILE
-
-
-def compiles() -> bool:
-    """Tell whether numba does the work, rather than numpy."""
-    return os.environ.get("WEATHERDIFF_NUMBA", "1") != "0" and find_spec("numba") is not None
 
 
 def ensemble_sums(
