@@ -29,6 +29,7 @@ __all__ = [
     "PARTIAL_SUFFIX",
     "disk_errors",
     "flush",
+    "hidden_beside",
     "locked",
     "publish",
     "remove_leftovers",
@@ -81,7 +82,7 @@ def staged(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator
     path = Path(path)
     if path.exists() and not overwrite:
         raise StorageError(f"{path} exists already; remove it, or ask for it to be overwritten.")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}")
+    temporary = hidden_beside(path)
     try:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +91,11 @@ def staged(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator
     except BaseException:
         _remove(temporary)
         raise
+
+
+def hidden_beside(path: Path, suffix: str = PARTIAL_SUFFIX) -> Path:
+    """Give a new hidden name beside a final one, by which :func:`remove_leftovers` knows it."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{suffix}")
 
 
 @contextmanager
@@ -211,7 +217,7 @@ def publish(temporary: Path, path: Path, *, replace: bool = True) -> None:
 def _replace_folder(temporary: Path, path: Path) -> None:
     """Do what rename(2) does not, if there is a folder that holds files."""
     # Under this name, whichever of the two a run leaves that is killed here, the next removes.
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}")
+    aside = hidden_beside(path)
     os.rename(temporary, aside)
     try:
         _exchange(aside, path)
@@ -233,7 +239,7 @@ def _exchange(hidden: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in _CANNOT:
             raise
-    former = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{FORMER_SUFFIX}")
+    former = hidden_beside(path, FORMER_SUFFIX)
     os.rename(path, former)
     try:
         os.rename(hidden, path)

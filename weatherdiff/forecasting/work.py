@@ -37,6 +37,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from weatherdiff.data.storing.shards import put_file
 from weatherdiff.errors import StorageError
 from weatherdiff.forecasting.arrays import PRODUCTS, create_fields, finish
 from weatherdiff.forecasting.drawing import Drawn, UnitWriter
@@ -222,11 +223,8 @@ class Work:
             **facts,
             "files": {name: list(entry) for name, entry in files.items()},
         }
-        path = self.record_of(unit)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-        with disk_errors(self.path):
-            temporary.write_text(seal(content))
-            os.replace(temporary, path)  # not flushed: begin() looks whether it and they are whole
+        with disk_errors(self.path):  # not flushed: begin() looks whether it and they are whole
+            put_file(self.record_of(unit), seal(content))
 
     def publish(self, record: Mapping[str, Any], *, overwrite: bool = False) -> Path:
         """Verify every object, write the manifest, and give the forecast its name.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from pathlib import Path
 
 import numpy as np
 
 from weatherdiff.errors import InputError, LockedError, StorageError
 from weatherdiff.journal import tell
-from weatherdiff.staging import PARTIAL_SUFFIX, locked, remove_leftovers
+from weatherdiff.staging import hidden_beside, locked, remove_leftovers
 from weatherdiff.workflow.ledger import iso, published_times
 
 __all__ = ["newest_sound", "prune"]
@@ -66,9 +65,9 @@ def prune(folder: Path, *, keep: int | None, at_least: int) -> list[int]:
             path = _path(folder, time)
             try:
                 with locked(path) as lock:
-                    hidden = f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}"
-                    os.rename(path, folder / hidden)
-                    shutil.rmtree(folder / hidden, ignore_errors=True)
+                    hidden = hidden_beside(path)
+                    os.rename(path, hidden)
+                    shutil.rmtree(hidden, ignore_errors=True)
                     discard_work(path)
                     lock.unlink(missing_ok=True)
             except (LockedError, FileNotFoundError):  # another run is at it

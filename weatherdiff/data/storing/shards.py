@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weatherdiff.errors import StorageError
-from weatherdiff.staging import PARTIAL_SUFFIX
+from weatherdiff.staging import hidden_beside
 
 __all__ = [
     "checksum",
@@ -249,7 +248,7 @@ def put_file(path: Path, content: bytes | str | Sequence[bytes], *, durable: boo
         a file that is short; checksums find it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}")
+    temporary = hidden_beside(path)
     try:
         with temporary.open("wb") as file:
             if isinstance(content, str):
