@@ -35,7 +35,39 @@ LARGEST = 10**6  # denominator of a share
 
 
 @dataclass(frozen=True)
-class MixtureOrder:
+class _Mixture:
+    """Several sets in given shares."""
+
+    sizes: tuple[int, ...]
+    weights: tuple[float, ...]
+    batch_size: int
+    seed: int
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) != len(self.weights) or min(self.weights, default=0) <= 0:
+            raise ConfigError(
+                f"A mixture needs a positive weight for each of its {len(self.sizes)} sets; found "
+                f"{', '.join(map(str, self.weights)) or 'none'}."
+            )
+        if not all(self.sizes):
+            raise ConfigError(
+                f"Set number {self.sizes.index(0)} of the mixture has no window; check its period."
+            )
+
+    def state(self) -> dict[str, Any]:
+        """Give what the sequence depends on in any order."""
+        return {
+            "windows": list(self.sizes),
+            "weights": list(self.weights),
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class MixtureOrder(_Mixture):
     """Windows of several sets in given shares; a pure function of (seed, index).
 
     Of any number of windows from the first on, each set has its share, rounded up or down at most
@@ -64,15 +96,8 @@ class MixtureOrder:
     [2, 2, 2, 2]
     """
 
-    sizes: tuple[int, ...]
-    weights: tuple[float, ...]
-    batch_size: int
-    seed: int
-    rank: int = 0
-    ranks: int = 1
-
     def __post_init__(self) -> None:
-        _require_sets(self.sizes, self.weights)
+        super().__post_init__()
         _ = self._orders  # which refuse a batch that does not divide
 
     def rows(self, step: int) -> Int:
@@ -93,13 +118,7 @@ class MixtureOrder:
 
     def state(self) -> dict[str, Any]:
         """Give what the sequence depends on: not the ranks."""
-        return {
-            "order": "mixture",
-            "windows": list(self.sizes),
-            "weights": list(self.weights),
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-        }
+        return {"order": "mixture", **super().state()}
 
     @cached_property
     def _orders(self) -> tuple[ExactOrder, ...]:
@@ -110,7 +129,7 @@ class MixtureOrder:
 
 
 @dataclass(frozen=True)
-class PoolMixtureOrder:
+class PoolMixtureOrder(_Mixture):
     """Windows of several sets in given shares, those of each set from pools of its own blocks.
 
     Each rank has its share of each set's blocks, as in
@@ -138,17 +157,11 @@ class PoolMixtureOrder:
     [2, 2, 2, 2]
     """
 
-    sizes: tuple[int, ...]
-    weights: tuple[float, ...]
-    batch_size: int
-    seed: int
-    rank: int = 0
-    ranks: int = 1
     block: tuple[int, ...] = field(kw_only=True)
     blocks: tuple[int, ...] = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        _require_sets(self.sizes, self.weights)
+        super().__post_init__()
         if min(self.sizes) < self.ranks:
             raise ConfigError(
                 f"Set number {self.sizes.index(min(self.sizes))} of the mixture has "
@@ -198,10 +211,7 @@ class PoolMixtureOrder:
         """Give what the sequence depends on, the ranks among it."""
         return {
             "order": "pool mixture",
-            "windows": list(self.sizes),
-            "weights": list(self.weights),
-            "batch_size": self.batch_size,
-            "seed": self.seed,
+            **super().state(),
             "block": list(self.block),
             "blocks": list(self.blocks),
             "ranks": self.ranks,
@@ -228,18 +238,6 @@ def _numbered_from(first: int, order: PoolOrder, epoch: int) -> Sequence[Pool]:
         Pool([first + block for block in pool.blocks], first + pool.rows)
         for pool in order.pools(epoch)
     ]
-
-
-def _require_sets(sizes: Sequence[int], weights: Sequence[float]) -> None:
-    if len(sizes) != len(weights) or min(weights, default=0) <= 0:
-        raise ConfigError(
-            f"A mixture needs a positive weight for each of its {len(sizes)} sets; found "
-            f"{', '.join(map(str, weights)) or 'none'}."
-        )
-    if not all(sizes):
-        raise ConfigError(
-            f"Set number {list(sizes).index(0)} of the mixture has no window; check its period."
-        )
 
 
 @lru_cache(maxsize=8)
