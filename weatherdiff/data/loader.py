@@ -151,12 +151,20 @@ class WindowDataset(Dataset[Batch]):
         batch_bytes = len(order.rows(0)) * frame_bytes * (self.spec.history + self.spec.frames)
         return min(max(AHEAD_BYTES // max(1, batch_bytes), 2 * threads), 8 * threads)
 
+    def times_of(self, rows: Int) -> tuple[Int, Int]:
+        """Give the times of the frames of windows, each once, and where each frame has its own."""
+        times = self.windows.init_times[rows][:, None] + self.spec.offsets
+        unique, where = np.unique(times, return_inverse=True)
+        return unique, where.reshape(times.shape)
+
+    def forcings_at(self, times: Int) -> Float:
+        """Give the forcings at times; (time, forcing, lat, lon)."""
+        return forcing_fields(self.forcings, times, self.store.grid, self.store.calendar)
+
     def _finish(self, rows: Int, parts: tuple[Float, ...]) -> Batch:
         """Make a batch of normalised states, in their memory; NaN is where there are no data."""
         history, target = parts
-        times = self.windows.init_times[rows]
-        unique, where = np.unique(times[:, None] + self.spec.offsets, return_inverse=True)
-        forcings = forcing_fields(self.forcings, unique, self.store.grid, self.store.calendar)
+        unique, where = self.times_of(rows)
         to_tendencies(
             target.reshape(*target.shape[:3], -1),
             history.reshape(*history.shape[:3], -1),
@@ -170,11 +178,11 @@ class WindowDataset(Dataset[Batch]):
                 np.nan_to_num(part, copy=False)
         return Batch(
             history=torch.from_numpy(history),
-            forcings=torch.from_numpy(forcings[where.reshape(len(rows), -1)]),
+            forcings=torch.from_numpy(self.forcings_at(unique)[where]),
             static=self.static.expand(len(rows), *self.static.shape),
             target=torch.from_numpy(target),
             weights=weights,
-            init_times=torch.from_numpy(times),
+            init_times=torch.from_numpy(self.windows.init_times[rows]),
         )
 
     def _weights_of(self, target: Float) -> Float:

@@ -22,7 +22,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from weatherdiff.data.forcings import forcing_fields
 from weatherdiff.data.loading.reader import BlockReader, Bytes
 from weatherdiff.data.loading.stream import WindowStream
 from weatherdiff.data.storing.packing import HEADER, packed_size
@@ -196,21 +195,18 @@ class PackedWindows:
         return values.unflatten(-1, self.reader.shape[2:])
 
     def _finish(self, rows: Int, parts: tuple[npt.NDArray[Any], ...]) -> PackedBatch:
-        data, store = self.data, self.data.store
-        times = data.windows.init_times[rows]
-        unique, where = np.unique(times[:, None] + data.spec.offsets, return_inverse=True)
-        where = where.reshape(len(rows), -1)
-        forcings = forcing_fields(data.forcings, unique, store.grid, store.calendar)
-        basis = store.normalizer.harmonics.evaluate(unique).astype(np.float32)
+        data = self.data
+        unique, where = data.times_of(rows)
+        basis = data.store.normalizer.harmonics.evaluate(unique).astype(np.float32)
         history, target = (torch.from_numpy(part.view(np.int16)) for part in parts)
         return PackedBatch(
             history=history,
             target=target,
             table=torch.from_numpy(np.concatenate([self._table(part) for part in parts], axis=1)),
             basis=torch.from_numpy(basis[where]),
-            forcings=torch.from_numpy(forcings[where]),
+            forcings=torch.from_numpy(data.forcings_at(unique)[where]),
             static=data.static.expand(len(rows), *data.static.shape),
-            init_times=torch.from_numpy(times),
+            init_times=torch.from_numpy(data.windows.init_times[rows]),
             windows=self,
         )
 
