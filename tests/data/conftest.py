@@ -41,6 +41,33 @@ def grown():
 
 
 @pytest.fixture(scope="session")
+def layered():
+    """Make a variable with levels and one without, north to south, 0 to 360 degrees."""
+
+    def make(frames):
+        rng = np.random.default_rng(4)
+        start = np.datetime64("2020-03-01", "ns")
+        return xr.Dataset(
+            {
+                "temperature": (
+                    ("time", "level", *DIMS[1:]),
+                    280 + rng.normal(size=(frames, 2, 4, 6)),
+                    {"units": "K"},
+                ),
+                "2m_temperature": (DIMS, 290 + rng.normal(size=(frames, 4, 6)), {"units": "K"}),
+            },
+            {
+                "time": start + np.arange(frames) * np.timedelta64(6, "h"),
+                "level": [500, 850],
+                "latitude": [60.0, 50.0, 40.0, 30.0],
+                "longitude": [0.0, 5.0, 10.0, 345.0, 350.0, 355.0],
+            },
+        ).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def content():
     def content(path):
         """All bytes of a store, but when it was made, what was planned, and what it cost."""

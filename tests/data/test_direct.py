@@ -15,31 +15,12 @@ from weatherdiff.data.sources.stacked import split_channels
 from weatherdiff.errors import InputError
 
 FRAMES = 12
-DIMS = ("time", "latitude", "longitude")
 WANTED = [7, 0, 11, 7]
 
 
 @pytest.fixture(scope="module")
-def fields():
-    """A variable with levels and one without, north to south, 0 to 360 degrees."""
-    rng = np.random.default_rng(4)
-    start = np.datetime64("2020-03-01", "ns")
-    return xr.Dataset(
-        {
-            "temperature": (
-                ("time", "level", *DIMS[1:]),
-                280 + rng.normal(size=(FRAMES, 2, 4, 6)),
-                {"units": "K"},
-            ),
-            "2m_temperature": (DIMS, 290 + rng.normal(size=(FRAMES, 4, 6)), {"units": "K"}),
-        },
-        {
-            "time": start + np.arange(FRAMES) * np.timedelta64(6, "h"),
-            "level": [500, 850],
-            "latitude": [60.0, 50.0, 40.0, 30.0],
-            "longitude": [0.0, 5.0, 10.0, 345.0, 350.0, 355.0],
-        },
-    ).astype(np.float32)
+def fields(layered):
+    return layered(FRAMES)
 
 
 def stacked(ds):

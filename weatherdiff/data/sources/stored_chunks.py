@@ -24,7 +24,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numcodecs.blosc
 import numcodecs.zstd
 import numpy as np
@@ -38,6 +37,7 @@ from weatherdiff.data.sources.as_stored import (
     stored_names,
 )
 from weatherdiff.data.sources.frames import decoded_size
+from weatherdiff.data.storing.shards import CRC_BYTES, seal_of
 from weatherdiff.grid import canonical_grid
 from weatherdiff.layout import LAYOUT, Layout
 
@@ -49,7 +49,6 @@ STORED = "stored"
 Float = npt.NDArray[np.float32]
 
 MOST_PARTS = 512  # that the system reads into at once; POSIX promises 16, Linux 1024
-CRC_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ class StoredField:
             content = file.read()
         if self.checksum:
             content, known = content[:-CRC_BYTES], content[-CRC_BYTES:]
-            if google_crc32c.value(content) != int.from_bytes(known, "little"):
+            if seal_of(content) != known:
                 raise ValueError("a chunk is not what its checksum says")
         values = np.empty(self.chunk, np.float32)
         if self.compressor is None:
