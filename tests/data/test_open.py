@@ -687,3 +687,22 @@ def test_an_unknown_variable_with_two_units_is_refused(tmp_path):
     ds["own"].attrs["units"] = "degC"
     ds.isel(time=slice(3, 6)).to_netcdf(tmp_path / "b.nc")
     assert refused(UnitsError, r"own is in 'K' in .*a\.nc", f"{tmp_path}/*.nc") == 65
+
+
+def test_a_zarr_gives_its_variables_in_one_order_whenever_it_is_opened(tmp_path):
+    names = ["temperature", "sea_surface_temperature", "2m_temperature", "skin_temperature"]
+    field = np.full((3, 2, 4), 280, np.float32)
+    coords = {
+        "time": np.datetime64("2020-03-01", "ns") + np.arange(3) * np.timedelta64(6, "h"),
+        "latitude": [10.0, 20.0],
+        "longitude": [0.0, 10.0, 20.0, 30.0],
+    }
+    units = {"units": "K"}
+    ds = xr.Dataset({name: (tuple(coords), field, units) for name in names}, coords)
+    ds.to_zarr(tmp_path / "own.zarr", zarr_format=3, consolidated=False)
+    ds.to_zarr(tmp_path / "consolidated.zarr", zarr_format=2, consolidated=True)
+    orders = {
+        tuple(open_fields(tmp_path / name).data_vars)
+        for name in ["own.zarr"] * 30 + ["consolidated.zarr"]
+    }
+    assert orders == {tuple(sorted(names))}

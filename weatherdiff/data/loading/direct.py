@@ -166,7 +166,7 @@ def _open(path: Path) -> BlockReader:
 def _stacked(path: Path, own: Sequence[str]) -> tuple[Path, list[str]]:
     """Array of all channels, and the names of what is in it."""
     group: Any = zarr.open_group(path, mode="r", use_consolidated=False)
-    for name, array in group.arrays():
+    for name, array in sorted(group.arrays()):
         names: tuple[Any, ...] = tuple(
             getattr(array.metadata, "dimension_names", None) or ()
         )  # not of v2

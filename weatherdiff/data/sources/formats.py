@@ -368,4 +368,6 @@ def _open_zarr(store: GuardedStore) -> list[xr.Dataset]:
         if is_anemoi(ds):  # whose fill value may be 0, which is no mark of missing values there
             ds = _open(store, engine="zarr", mask_and_scale=False)
     store.require_possible()
-    return settled_layout(ds)
+    # without consolidated metadata zarr-python lists arrays in the order in which their metadata
+    # happen to arrive, which would give a store other channels with each preparing
+    return settled_layout(ds[sorted(ds.variables, key=str)])
