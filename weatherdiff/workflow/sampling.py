@@ -23,12 +23,11 @@ from weatherdiff.workflow.fields import open_source
 from weatherdiff.workflow.record import digest, set_threads, versions
 
 if TYPE_CHECKING:
-    from dask.distributed import Client
-
     from weatherdiff.config.sections import Forecast
     from weatherdiff.forecasting.drawing import UnitWriter
     from weatherdiff.forecasting.fanout import Drawing
     from weatherdiff.forecasting.rollout import Rollout
+    from weatherdiff.tasks.crew import Crew
 
 __all__ = ["MADE_WITH", "Sampler"]
 
@@ -48,8 +47,8 @@ class Sampler:
 
     Attributes
     ----------
-    client : dask.distributed.Client or None
-        Of the cluster that draws the members, within :meth:`crew`; we ourselves do without.
+    workers : Crew or None
+        The cluster that draws the members, within :meth:`crew`; we ourselves do without.
     """
 
     def __init__(self, config: Config, analyses: xr.Dataset | None = None) -> None:
@@ -60,7 +59,7 @@ class Sampler:
         set_threads(config)
         options = config.forecast
         self.config = config
-        self.client: Client | None = None
+        self.workers: Crew | None = None
         self._forecaster = Forecaster.load(config.model_folder)
         self._options = options
         self._sampling = Sampling(
@@ -129,7 +128,7 @@ class Sampler:
 
         Raises
         ------
-        ConfigError, MissingInputError
+        ConfigError, StorageError
             See :func:`weatherdiff.tasks.running.open_cluster`.
         """
         if self._options.scheduler is None:
@@ -137,11 +136,12 @@ class Sampler:
             return
         from weatherdiff.tasks.running import open_cluster
 
-        with open_cluster(self._options.scheduler) as self.client:
+        patience = self._options.worker_timeout or self.config.worker_timeout
+        with open_cluster(self._options.scheduler, patience) as self.workers:
             try:
                 yield
             finally:
-                self.client = None
+                self.workers = None
 
     def drawing(
         self, init_time: np.datetime64, analyses: xr.Dataset, writer: UnitWriter
