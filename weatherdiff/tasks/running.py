@@ -115,6 +115,9 @@ def open_cluster(scheduler: Any, patience: float = PATIENCE) -> Iterator[Crew]:
     patience : float
         Seconds that the cluster may be without workers; a crew has its own.
 
+    Only tasks go to the cluster: what xarray computes in between is done here, where nobody waits
+    for workers.
+
     Raises
     ------
     ConfigError
@@ -151,7 +154,7 @@ def open_cluster(scheduler: Any, patience: float = PATIENCE) -> Iterator[Crew]:
     try:
         with ThreadPoolExecutor(1) as pool:  # the caller may have a loop of its own
             pool.submit(asyncio.run, _ask(scheduler)).result()
-        client = Client(scheduler, timeout=ANSWER)
+        client = Client(scheduler, timeout=ANSWER, set_as_default=False)
     except Exception as error:  # of whatever kind, if something else listens there
         raise StorageError(
             f"There is no dask scheduler at {scheduler}, or none that answers within {ANSWER:g} s "
@@ -186,6 +189,6 @@ def _local_cluster(workers: int) -> Iterator[Any]:
             memory_limit=0,  # a worker that is paused at some share of the memory waits for ever
             silence_logs=logging.CRITICAL,
         ) as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as client,
     ):
         yield client
