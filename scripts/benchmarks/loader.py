@@ -109,7 +109,7 @@ def main() -> None:
         prepared = preparing(folder, shape=shape, turns=turns)
         WHY_NULL.update(prepared.pop("why"))
         results |= prepared
-        results |= stalls(folder / "prepared.zarr", steps=50 if options.quick else 150)
+        results |= stalls(folder / "prepared.zarr", steps=40 if options.quick else 150)
         results |= statistics_speed(SMALL)
         with ThreadPoolExecutor(2) as pool:  # neither memory nor order depend on who else is there
             frames = 320 if options.quick else 640
