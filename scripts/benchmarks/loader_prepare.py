@@ -74,16 +74,18 @@ def preparing(folder: Path, *, shape: tuple[int, ...], turns: int) -> dict[str, 
     size = 4e-6 * np.prod(shape)
     rates: dict[str, list[float]] = {}
     peaks, why = [], {}
-    waiting = {name: _Preparer(name, source, folder / "target") for name in ("ours", *PEERS)}
-    for _ in range(turns):
-        for name in list(waiting):
+    started = {name: _Preparer(name, source, folder / "target") for name in PEERS}
+    ours = [_Preparer("ours", source, folder / "target") for _ in range(turns)]
+    for preparer in (*started.values(), *ours):
+        preparer.wait()
+    for one in ours:
+        for name, preparer in {"ours": one, **started}.items():
             try:
-                told = waiting[name].prepare()
+                told = preparer.prepare()
             except RuntimeError as error:
                 if name == "ours":
                     raise
                 why[f"prepare_{name}_MBps"] = str(error)
-                del waiting[name]
                 continue
             rates.setdefault(f"prepare_{name}_MBps", []).append(size / told["fields"])
             rates.setdefault(f"prepare_{name}_MB_per_cpu_second", []).append(
@@ -94,7 +96,7 @@ def preparing(folder: Path, *, shape: tuple[int, ...], turns: int) -> dict[str, 
                 peaks.append(told["peak"])
                 shutil.rmtree(folder / "prepared.zarr", ignore_errors=True)
                 (folder / "target").rename(folder / "prepared.zarr")
-    for preparer in waiting.values():
+    for preparer in (*started.values(), *ours):
         preparer.end()
     results: dict[str, Any] = {name: statistics.median(found) for name, found in rates.items()}
     for kind in ("MBps", "MB_per_cpu_second"):
@@ -135,6 +137,8 @@ def growth_of_preparing(folder: Path, frames: int) -> dict[str, float]:
         longer, mode="a", encoding={"time": hours}, consolidated=False
     )
     pair = [_Preparer("small", path, path.with_suffix(".target")) for path in (one, longer)]
+    for preparer in pair:
+        preparer.wait()
     with ThreadPoolExecutor(2) as pool:  # what one takes does not depend on the other
         peaks = [told["peak"] for told in pool.map(_Preparer.prepare, pair)]
     for preparer in pair:
@@ -174,25 +178,27 @@ class _Preparer:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
         )
-        self._answer()
+
+    def wait(self) -> None:
+        """Wait until it can begin, or cannot, which :meth:`prepare` will say."""
+        self.process.stdout.readline()  # type: ignore[union-attr]
 
     def prepare(self) -> dict[str, float]:
         """Give what it has measured."""
         shutil.rmtree(self.target, ignore_errors=True)
-        print("go", file=self.process.stdin, flush=True)
-        return json.loads(self._answer())
-
-    def _answer(self) -> str:
-        answer = self.process.stdout.readline()  # type: ignore[union-attr]
-        if not answer:
-            self.end()
+        try:
+            print("go", file=self.process.stdin, flush=True)
+            return json.loads(self.process.stdout.readline())  # type: ignore[union-attr]
+        except (OSError, ValueError) as error:
+            self.process.wait()
             self.errors.seek(0)
-            raise RuntimeError(self.errors.read().decode().strip().splitlines()[-1])
-        return answer
+            said = self.errors.read().decode().strip().splitlines()
+            raise RuntimeError(said[-1] if said else "it said nothing") from error
 
     def end(self) -> None:
         """End the process."""
         self.process.communicate()
+        self.errors.close()
 
 
 def _ours(source: Path, target: Path) -> Prepare:

@@ -46,9 +46,9 @@ def fit(
 ):
     period = Period(int(times[0]), int(times[-1])) if period is None else period
 
-    def read(indices):
+    def read(indices, out):
         assert period.contains(times[indices]).all(), "a frame outside the training period is read"
-        return fields[indices]
+        out[...] = fields[indices]
 
     return fit_normalizer(
         read,

@@ -19,12 +19,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from weatherdiff.data.calendars import CALENDARS, DAY, STANDARD, Calendar
+from weatherdiff.data.storing.blocks import empty
 from weatherdiff.data.storing.moments import TILE
 from weatherdiff.data.storing.transforms import BoundedTransform
 from weatherdiff.data.windows import Int, Period, WindowSpec
@@ -33,8 +35,8 @@ from weatherdiff.errors import InputError
 __all__ = ["Harmonics", "Normalizer", "fit_normalizer"]
 
 Array = npt.NDArray[np.floating]
-Read = Callable[[Int], npt.NDArray[np.float32]]
-"""Positions on the time axis -> physical fields (time, channel, latitude, longitude)."""
+Read = Callable[[Int, npt.NDArray[np.float32]], Any]
+"""Positions on the time axis, and room for physical fields (time, channel, latitude, longitude)."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,8 @@ def fit_normalizer(
     Parameters
     ----------
     read : callable
-        Positions on the time axis -> physical fields (time, channel, latitude, longitude).
+        ``read(positions, out)`` fills physical fields (time, channel, latitude, longitude) of
+        positions on the time axis.
     times : (time,)
         Seconds since 1970-01-01 UTC.
     valid : (time,)
@@ -254,7 +257,7 @@ def fit_normalizer(
         )
     harmonics = Harmonics.resolved_by(times[inside], period.calendar)
     with ThreadPoolExecutor(threads) as pool:
-        shared = _Shared(pool, threads, read, len(transforms))
+        shared = _Shared(pool, threads, read, weights.shape)
         climatology = _climatology(shared, times, inside, transforms, weights, harmonics, block)
         centred = Normalizer(
             transforms,
@@ -284,16 +287,20 @@ class _Shared:
     pool: ThreadPoolExecutor
     threads: int
     source: Read
-    channels: int
+    frame: tuple[int, ...]
 
-    def read(self, indices: Int) -> Array:
-        parts = [part for part in np.array_split(indices, self.threads) if len(part)]
-        read = list(self.pool.map(self.source, parts))
-        return read[0] if len(read) == 1 else np.concatenate(read)
+    def read(self, indices: Int) -> npt.NDArray[np.float32]:
+        """Read frames, each thread some of them."""
+        out = empty((len(indices), *self.frame))
+        cuts = np.linspace(0, len(indices), self.threads + 1).astype(int)
+        parts = [slice(*pair) for pair in pairwise(cuts.tolist())]
+        for _ in self.pool.map(lambda part: self.source(indices[part], out[part]), parts):
+            pass
+        return out
 
     def each(self, do: Callable[[int], Any]) -> list[Any]:
         """Do something for each channel."""
-        return list(self.pool.map(do, range(self.channels)))
+        return list(self.pool.map(do, range(self.frame[0])))
 
 
 def _climatology(
@@ -337,7 +344,7 @@ def _spreads(
 
     def states(indices: Int) -> npt.NDArray[np.float32]:
         fields = shared.read(indices)
-        out = np.empty(fields.shape, np.float32)
+        out = empty(fields.shape)
 
         def fill(c: int) -> None:
             centred.fill_state(c, fields, times[indices], out)
@@ -351,8 +358,8 @@ def _spreads(
 
     usable = np.zeros(len(times), bool)
     usable[inside] = True
-    total = np.zeros(shared.channels)
-    changes = np.zeros((spec.frames, shared.channels))
+    total = np.zeros(shared.frame[0])
+    changes = np.zeros((spec.frames, shared.frame[0]))
     counts = np.zeros(spec.frames)
     earlier: list[tuple[Int, npt.NDArray[np.float32]]] = []  # the block before, if there is one
     for indices in _blocks(inside, block):
