@@ -38,7 +38,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from loader_peers import PEERS, SLOW, tensorstore_gather, versions
+from loader_anemoi import beside_memory_map, make_anemoi
+from loader_peers import BATCH, PEERS, SLOW, memory_map, tensorstore_gather, versions
 from loader_prepare import growth_of_preparing, preparing, statistics_speed
 from loader_stalls import stalls
 from loader_stores import SHARD, forget, make_stores
@@ -53,7 +54,7 @@ Float = npt.NDArray[np.float32]
 SMALL = (2000, 12, 64, 128)
 QUICK = (768, *SMALL[1:])
 LARGE = (400, 69, 121, 240)
-FRAMES, BATCH, THREADS = 4, 8, 2
+FRAMES, THREADS = 4, 2
 BOUNDS = {
     "pool_lz4": (">=", 0.60),
     "pool_packed": (">=", 0.60),
@@ -81,7 +82,7 @@ ROWS = {
 PREPARE_PEERS = ("prepare_xarray_MBps", "prepare_tensorstore_MBps")
 WHY_NULL = {
     "over_best_peer": "a peer is absent or failed",
-    "anemoi_lz4": "anemoi-datasets needs zarr 2, so an environment of its own",
+    "anemoi": "anemoi-datasets needs zarr 2, so an environment of its own: --anemoi its python",
 }
 
 
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a short small store, fewer runs")
     parser.add_argument("--json", help="file for the results")
     parser.add_argument("--folder", help="where to make the stores; a temporary folder by default")
+    parser.add_argument("--anemoi", help="python of an environment that has anemoi-datasets")
     parser.add_argument("--resident", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.resident:
@@ -103,13 +105,14 @@ def main() -> None:
         folder = Path(name)
         make_stores(folder / "small", QUICK if options.quick else SMALL)
         results |= warm(folder / "small", quick=options.quick)
+        results |= beside_anemoi(folder / "small", options.anemoi, turns=3 if options.quick else 7)
         results |= cold(folder / "small", windows=80 if options.quick else 200)
         # (of 400 times, most of the time would go to what does not grow with them)
         shape, turns = ((1024, *SMALL[1:]), 2) if options.quick else (SMALL, 3)
         prepared = preparing(folder, shape=shape, turns=turns)
         WHY_NULL.update(prepared.pop("why"))
         results |= prepared
-        results |= stalls(folder / "prepared.zarr", steps=50 if options.quick else 150)
+        results |= stalls(folder / "prepared.zarr", steps=40 if options.quick else 150)
         results |= statistics_speed(SMALL)
         with ThreadPoolExecutor(2) as pool:  # neither memory nor order depend on who else is there
             frames = 320 if options.quick else 640
@@ -126,10 +129,9 @@ def main() -> None:
             large = warm(folder / "large", quick=False)
             results |= {f"{key}_large": value for key, value in large.items()}
         results |= against_peers(results)
-    results["anemoi_lz4"] = None
     results["seconds"] = time.perf_counter() - begun
     results["why_null"] = {k: why for k, why in WHY_NULL.items() if results.get(k) is None}
-    results["versions"] = versions()
+    results["versions"] = versions() | {"anemoi.datasets": results.pop("anemoi_version")}
     results["machine"] = f"{os.cpu_count()} processors, {platform.machine()}, {platform.release()}"
     for key, value in results.items():
         bound = " ".join(map(str, BOUNDS[key])) if key in BOUNDS else ""
@@ -159,16 +161,6 @@ def pool_order(shape: tuple[int, ...], pool_bytes: int = 2**31) -> PoolOrder:
     return PoolOrder.sized(indices, BATCH, 0, frame_bytes=size, pool_bytes=pool_bytes)
 
 
-def memory_map(source: Float, starts: Int) -> Iterator[Float]:
-    """Copy windows from a memory map to batches whose memory is used again."""
-    ring = np.empty((4, BATCH, FRAMES, *source.shape[1:]), np.float32)
-    for number, batch in enumerate(starts.reshape(-1, BATCH)):
-        out = ring[number % len(ring)]
-        for window, start in zip(out, batch.tolist(), strict=True):
-            window[...] = source[start : start + FRAMES]
-        yield out
-
-
 def warm(folder: Path, *, quick: bool) -> dict[str, Any]:
     """Rates relative to the memory map, everything in the page cache, in turns."""
     shape = BlockReader(folder / "lz4").shape
@@ -193,7 +185,7 @@ def warm(folder: Path, *, quick: bool) -> dict[str, Any]:
         if name == "memmap":
             # a system that takes pages back, or a process that does not know them, is not measured
             mapped.ravel()[:: 4096 // mapped.itemsize].sum()
-            return several, memory_map(mapped, rng.integers(count, size=several * BATCH))
+            return several, memory_map(mapped, rng.integers(count, size=several * BATCH), FRAMES)
         if name in ours:
             # the first turn fills the page cache and takes the memory of a pool
             steps = ours[name][2] if turn else several
@@ -235,6 +227,19 @@ def warm(folder: Path, *, quick: bool) -> dict[str, Any]:
     return results
 
 
+def beside_anemoi(folder: Path, python: str | None, *, turns: int) -> dict[str, Any]:
+    """Rate of anemoi-datasets on a store in its own layout, in its own environment."""
+    told: dict[str, Any] = dict.fromkeys(("anemoi", "anemoi_cpu", "anemoi_version"))
+    if python:
+        mapped = folder.with_suffix(".npy")
+        store = make_anemoi(mapped)
+        try:
+            told |= beside_memory_map(python, store, mapped, frames=FRAMES, turns=turns)
+        except subprocess.CalledProcessError as error:
+            WHY_NULL["anemoi"] = error.stderr.strip().splitlines()[-1]
+    return told
+
+
 def against_peers(results: dict[str, Any]) -> dict[str, float | None]:
     """Ours over the fastest peer, row by row, and the smallest of all."""
     rows: dict[str, float] = {}
@@ -248,6 +253,8 @@ def against_peers(results: dict[str, Any]) -> dict[str, float | None]:
                     for peer, (array, _) in PEERS.items()
                     if layout in (array, "any")
                 ]
+                if layout == "any" and results.get("anemoi") and not size:
+                    rates.append(results["anemoi"])
                 rows[f"over_best_peer_{name}{size}"] = results[name + size] / max(rates)
     best = max(results[name] for name in PREPARE_PEERS)
     rows["over_best_peer_prepare"] = results["prepare_MBps"] / best
@@ -284,7 +291,9 @@ def cold(folder: Path, *, windows: int) -> dict[str, float]:
 
     steps = len(starts) // BATCH
     runs = {
-        "memmap": lambda: memory_map(np.load(folder.with_suffix(".npy"), mmap_mode="r"), starts),
+        "memmap": lambda: memory_map(
+            np.load(folder.with_suffix(".npy"), mmap_mode="r"), starts, FRAMES
+        ),
         "ours": lambda: stream(folder / "lz4", Given(), threads=8).steps(0, steps),
         "tensorstore": (lambda: tensorstore_gather("lz4", folder, starts, FRAMES))
         if PEERS["tensorstore_lz4"][1]

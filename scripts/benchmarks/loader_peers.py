@@ -15,7 +15,7 @@ import numpy.typing as npt
 import xarray as xr
 import zarr
 
-__all__ = ["PEERS", "SLOW", "versions"]
+__all__ = ["BATCH", "PEERS", "SLOW", "memory_map", "tensorstore_gather", "versions"]
 
 Int = npt.NDArray[np.int64]
 Float = npt.NDArray[np.float32]
@@ -23,6 +23,16 @@ Peer = Callable[[Path, Int, int], Iterator[Float]]
 
 BATCH = 8
 WORKERS = 2
+
+
+def memory_map(source: Float, starts: Int, frames: int) -> Iterator[Float]:
+    """Copy windows from a memory map to batches whose memory is used again."""
+    ring = np.empty((4, BATCH, frames, *source.shape[1:]), np.float32)
+    for number, batch in enumerate(starts.reshape(-1, BATCH)):
+        out = ring[number % len(ring)]
+        for window, start in zip(out, batch.tolist(), strict=True):
+            window[...] = source[start : start + frames]
+        yield out
 
 
 def zarr_python(array: str, folder: Path, starts: Int, frames: int) -> Iterator[Float]:
@@ -131,11 +141,11 @@ SLOW = ("xbatcher_lz4", "xarray_lz4", "zarr_lz4", "zarr_raw", "zarr_unprepared")
 def versions() -> dict[str, str | None]:
     """Of the peers and of what we stand on; None is not installed."""
     names = ("numpy", "numcodecs", "numba", "zarr", "xarray", "dask", "xbatcher", "tensorstore",
-             "torch", "anemoi.datasets")  # fmt: skip
+             "torch")  # fmt: skip
     found = {}
     for name in names:
         try:
-            found[name] = metadata.version(name.replace(".", "-"))
+            found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = None
     return found

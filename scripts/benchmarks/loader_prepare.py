@@ -1,7 +1,7 @@
 """The rows of ``loader.py`` that are about preparing: its speed and memory, and statistics.
 
-Each preparation is a process of its own, so that its memory can be told; its clock starts after its
-imports. The source has 12 variables, each an uncompressed array of a Zarr store.
+Whoever prepares has a process of its own, so that its memory can be told; it prepares when it is
+told to, after its imports. The source has 12 variables, each an uncompressed array of a Zarr store.
 """
 
 import json
@@ -9,8 +9,10 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,10 @@ import xarray as xr
 from loader_stores import SHARD, frames_like_grib
 
 __all__ = ["growth_of_preparing", "preparing", "statistics_speed"]
+
+Clock = tuple[float, float]
+#: Prepares once, and may tell when the fields were written.
+Prepare = Callable[[], Clock | None]
 
 DIMS = ("time", "latitude", "longitude")
 START = np.datetime64("2015-01-01", "ns")
@@ -68,14 +74,18 @@ def preparing(folder: Path, *, shape: tuple[int, ...], turns: int) -> dict[str, 
     size = 4e-6 * np.prod(shape)
     rates: dict[str, list[float]] = {}
     peaks, why = [], {}
-    for _ in range(turns):
-        for name in ("ours", *PEERS):
+    started = {name: _Preparer(name, source, folder / "target") for name in PEERS}
+    ours = [_Preparer("ours", source, folder / "target") for _ in range(turns)]
+    for preparer in (*started.values(), *ours):
+        preparer.wait()
+    for one in ours:
+        for name, preparer in {"ours": one, **started}.items():
             try:
-                told = _run(name, source, folder / "target")
-            except subprocess.CalledProcessError as error:
+                told = preparer.prepare()
+            except RuntimeError as error:
                 if name == "ours":
                     raise
-                why[f"prepare_{name}_MBps"] = error.stderr.decode().strip().splitlines()[-1]
+                why[f"prepare_{name}_MBps"] = str(error)
                 continue
             rates.setdefault(f"prepare_{name}_MBps", []).append(size / told["fields"])
             rates.setdefault(f"prepare_{name}_MB_per_cpu_second", []).append(
@@ -86,6 +96,8 @@ def preparing(folder: Path, *, shape: tuple[int, ...], turns: int) -> dict[str, 
                 peaks.append(told["peak"])
                 shutil.rmtree(folder / "prepared.zarr", ignore_errors=True)
                 (folder / "target").rename(folder / "prepared.zarr")
+    for preparer in (*started.values(), *ours):
+        preparer.end()
     results: dict[str, Any] = {name: statistics.median(found) for name, found in rates.items()}
     for kind in ("MBps", "MB_per_cpu_second"):
         results[f"prepare_{kind}"] = results.pop(f"prepare_ours_{kind}")
@@ -124,7 +136,13 @@ def growth_of_preparing(folder: Path, frames: int) -> dict[str, float]:
     xr.Dataset(coords={"time": time_}).to_zarr(
         longer, mode="a", encoding={"time": hours}, consolidated=False
     )
-    peaks = [_run("small", source, folder / "target")["peak"] for source in (one, longer)]
+    pair = [_Preparer("small", path, path.with_suffix(".target")) for path in (one, longer)]
+    for preparer in pair:
+        preparer.wait()
+    with ThreadPoolExecutor(2) as pool:  # what one takes does not depend on the other
+        peaks = [told["peak"] for told in pool.map(_Preparer.prepare, pair)]
+    for preparer in pair:
+        preparer.end()
     return {"prepare_memory_growth_16x": peaks[1] / peaks[0], "prepare_memory_1x_GB": peaks[0]}
 
 
@@ -150,55 +168,88 @@ def statistics_speed(shape: tuple[int, ...]) -> dict[str, Any]:
     return {"statistics_MBps": rate if error < 1e-12 else None, "statistics_error": error}
 
 
-def _run(name: str, source: Path, target: Path) -> dict[str, float]:
-    shutil.rmtree(target, ignore_errors=True)
-    command = [sys.executable, __file__, name, str(source), str(target)]
-    done = subprocess.run(command, check=True, capture_output=True)
-    return json.loads(done.stdout.decode().strip().splitlines()[-1])
+class _Preparer:
+    """A process that imports what it needs, and prepares each time that it is told to."""
+
+    def __init__(self, name: str, source: Path, target: Path) -> None:
+        self.target = target
+        command = [sys.executable, __file__, name, str(source), str(target)]
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as the process does)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
+        )
+
+    def wait(self) -> None:
+        """Wait until it can begin, or cannot, which :meth:`prepare` will say."""
+        self.process.stdout.readline()  # type: ignore[union-attr]
+
+    def prepare(self) -> dict[str, float]:
+        """Give what it has measured."""
+        shutil.rmtree(self.target, ignore_errors=True)
+        try:
+            print("go", file=self.process.stdin, flush=True)
+            return json.loads(self.process.stdout.readline())  # type: ignore[union-attr]
+        except (OSError, ValueError) as error:
+            self.process.wait()
+            self.errors.seek(0)
+            said = self.errors.read().decode().strip().splitlines()
+            raise RuntimeError(said[-1] if said else "it said nothing") from error
+
+    def end(self) -> None:
+        """End the process."""
+        self.process.communicate()
+        self.errors.close()
 
 
-def _ours(source: Path, target: Path) -> Iterator[None]:
+def _ours(source: Path, target: Path) -> Prepare:
     import weatherdiff.data.storing.compiled_sums  # noqa: F401  (prepare does on its first frames)
     from weatherdiff.data.open import open_fields
     from weatherdiff.data.prepare import prepare
 
     ds = open_fields(source)
-    yield
-    written = []
-
-    def told(done: int, total: int) -> None:
-        if done == total:
-            written.extend((time.perf_counter(), time.process_time()))
-
     start, stop = ("2015-01-01", str(ds["time"].values[len(ds["time"]) // 2])[:10])
-    prepare(
-        ds, target, training_period=(start, stop), step="6h", frames=3, scheduler="threads",
-        progress=told,
-    )  # fmt: skip
-    _ours.written = written  # type: ignore[attr-defined]
+
+    def run() -> Clock | None:
+        written = None
+
+        def told(done: int, total: int) -> None:
+            nonlocal written
+            if done == total:
+                written = clock()
+
+        prepare(
+            ds, target, training_period=(start, stop), step="6h", frames=3, scheduler="threads",
+            progress=told,
+        )  # fmt: skip
+        return written
+
+    return run
 
 
-def _small(source: Path, target: Path) -> Iterator[None]:
+def _small(source: Path, target: Path) -> Prepare:
     from weatherdiff.data import prepare
 
     prepare.BLOCK_BYTES = 2**22
-    yield from _ours(source, target)
+    return _ours(source, target)
 
 
-def _xarray(source: Path, target: Path) -> Iterator[None]:
+def _xarray(source: Path, target: Path) -> Prepare:
     """``to_zarr`` of the stacked variables with chunks that are whole shards."""
     ds = xr.open_zarr(source, consolidated=False, chunks={"time": SHARD})
-    yield
-    stacked = ds.to_dataarray("channel").transpose("time", "channel", ...)
-    stacked = stacked.chunk(channel=-1).drop_vars("channel")
-    frame = stacked.shape[1:]
-    encoding = {"chunks": (1, *frame), "shards": (SHARD, *frame), "compressors": _codecs()}
-    stacked.to_dataset(name="fields").to_zarr(
-        target, encoding={"fields": encoding}, consolidated=False, zarr_format=3
-    )
+
+    def run() -> None:
+        stacked = ds.to_dataarray("channel").transpose("time", "channel", ...)
+        stacked = stacked.chunk(channel=-1).drop_vars("channel")
+        frame = stacked.shape[1:]
+        encoding = {"chunks": (1, *frame), "shards": (SHARD, *frame), "compressors": _codecs()}
+        stacked.to_dataset(name="fields").to_zarr(
+            target, encoding={"fields": encoding}, consolidated=False, zarr_format=3
+        )
+
+    return run
 
 
-def _tensorstore(source: Path, target: Path) -> Iterator[None]:
+def _tensorstore(source: Path, target: Path) -> Prepare:
     """Shards, one after the other, which tensorstore compresses and writes in its own threads."""
     import tensorstore
 
@@ -211,39 +262,42 @@ def _tensorstore(source: Path, target: Path) -> Iterator[None]:
          "typesize": 4, "blocksize": 0}},
         {"name": "crc32c"},
     ]  # fmt: skip
-    yield
-    array = tensorstore.open(
-        {
-            "driver": "zarr3",
-            "kvstore": {"driver": "file", "path": str(target)},
-            "metadata": {
-                "shape": shape,
-                "data_type": "float32",
-                "chunk_grid": {
-                    "name": "regular",
-                    "configuration": {"chunk_shape": [SHARD, *frame]},
+
+    def run() -> None:
+        array = tensorstore.open(
+            {
+                "driver": "zarr3",
+                "kvstore": {"driver": "file", "path": str(target)},
+                "metadata": {
+                    "shape": shape,
+                    "data_type": "float32",
+                    "chunk_grid": {
+                        "name": "regular",
+                        "configuration": {"chunk_shape": [SHARD, *frame]},
+                    },
+                    "codecs": [
+                        {
+                            "name": "sharding_indexed",
+                            "configuration": {"chunk_shape": [1, *frame], "codecs": inner},
+                        }
+                    ],
                 },
-                "codecs": [
-                    {
-                        "name": "sharding_indexed",
-                        "configuration": {"chunk_shape": [1, *frame], "codecs": inner},
-                    }
-                ],
             },
-        },
-        create=True,
-    ).result()
-    writing: list[Any] = []
-    for start in range(0, shape[0], SHARD):
-        part = ds.isel(time=slice(start, start + SHARD))
-        block: npt.NDArray[np.float32] = np.stack(
-            [part[name].to_numpy() for name in ds.data_vars], axis=1
-        )
-        writing.append(array[start : start + len(block)].write(block))
-        if len(writing) > 1:
-            writing.pop(0).result()
-    for one in writing:
-        one.result()
+            create=True,
+        ).result()
+        writing: list[Any] = []
+        for start in range(0, shape[0], SHARD):
+            part = ds.isel(time=slice(start, start + SHARD))
+            block: npt.NDArray[np.float32] = np.stack(
+                [part[name].to_numpy() for name in ds.data_vars], axis=1
+            )
+            writing.append(array[start : start + len(block)].write(block))
+            if len(writing) > 1:
+                writing.pop(0).result()
+        for one in writing:
+            one.result()
+
+    return run
 
 
 def _codecs() -> Any:
@@ -253,7 +307,8 @@ def _codecs() -> Any:
 
 
 def _measure(name: str, source: Path, target: Path) -> None:
-    steps = {
+    """Prepare each time that a line comes, and tell what it took."""
+    run = {
         "ours": _ours,
         "small": _small,
         "xarray": _xarray,
@@ -261,24 +316,26 @@ def _measure(name: str, source: Path, target: Path) -> None:
     }[name](source, target)
     import dask.distributed  # noqa: F401  (dask does on its first computation)
 
-    next(steps)
-    start, cpu = time.perf_counter(), time.process_time()
-    next(steps, None)
-    stop = time.perf_counter(), time.process_time()
-    written = getattr(_ours, "written", stop)
-    # Not ru_maxrss, which a process inherits from the one that started it.
-    status = Path("/proc/self/status").read_text()
-    peak = int(status.split("VmHWM:")[1].split()[0]) / 1e6
-    print(
-        json.dumps(
-            {
-                "fields": written[0] - start,
-                "fields_cpu": written[1] - cpu,
-                "all": stop[0] - start,
-                "peak": peak,
-            }
-        )
-    )
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = clock()
+        written = run()
+        stop = clock()
+        written = written or stop
+        # Not ru_maxrss, which a process inherits from the one that started it.
+        status = Path("/proc/self/status").read_text()
+        told = {
+            "fields": written[0] - start[0],
+            "fields_cpu": written[1] - start[1],
+            "all": stop[0] - start[0],
+            "peak": int(status.split("VmHWM:")[1].split()[0]) / 1e6,
+        }
+        print(json.dumps(told), flush=True)
+
+
+def clock() -> Clock:
+    """Wall time and processor time, seconds."""
+    return time.perf_counter(), time.process_time()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ __all__ = ["SHARD", "forget", "frames_like_grib", "make_stores"]
 Float = npt.NDArray[np.float32]
 
 SHARD = 64  # frames
-DISTINCT = 256  # frames; then they come again, in files of their own
+DISTINCT = 128  # frames; then they come again, in files of their own
 
 
 def make_stores(folder: Path, shape: tuple[int, ...]) -> None:

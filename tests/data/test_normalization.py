@@ -33,12 +33,22 @@ def record(days=40, start=0, gaps=()):
     return times[kept], fields[kept].astype(np.float32)
 
 
-def fit(times, fields, period=None, *, valid=None, block=256, transforms=TRANSFORMS, step=STEP):
+def fit(
+    times,
+    fields,
+    period=None,
+    *,
+    valid=None,
+    block=256,
+    transforms=TRANSFORMS,
+    step=STEP,
+    threads=1,
+):
     period = Period(int(times[0]), int(times[-1])) if period is None else period
 
-    def read(indices):
+    def read(indices, out):
         assert period.contains(times[indices]).all(), "a frame outside the training period is read"
-        return fields[indices]
+        out[...] = fields[indices]
 
     return fit_normalizer(
         read,
@@ -49,6 +59,7 @@ def fit(times, fields, period=None, *, valid=None, block=256, transforms=TRANSFO
         spec=WindowSpec(history=1, frames=LEADS, step=step),
         period=period,
         block=block,
+        threads=threads,
     )
 
 
@@ -84,6 +95,11 @@ def test_frames_with_missing_data_do_not_count():
     by_absence = fit(times[valid], fields[valid])
     for name, values in by_mark.arrays().items():
         np.testing.assert_allclose(values, by_absence.arrays()[name], rtol=1e-6)
+
+
+def test_threads_change_nothing():
+    times, fields = record(days=20, gaps=(3, 30, 31))
+    same(fit(times, fields, block=7), fit(times, fields, block=7, threads=3))
 
 
 @pytest.mark.parametrize("block", [1, 7, 1000])

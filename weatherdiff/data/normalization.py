@@ -17,13 +17,16 @@ Taking the mean daily and yearly cycle out first leaves the network with the wea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from weatherdiff.data.calendars import CALENDARS, DAY, STANDARD, Calendar
+from weatherdiff.data.storing.blocks import empty
 from weatherdiff.data.storing.moments import TILE
 from weatherdiff.data.storing.transforms import BoundedTransform
 from weatherdiff.data.windows import Int, Period, WindowSpec
@@ -32,8 +35,8 @@ from weatherdiff.errors import InputError
 __all__ = ["Harmonics", "Normalizer", "fit_normalizer"]
 
 Array = npt.NDArray[np.floating]
-Read = Callable[[Int], npt.NDArray[np.float32]]
-"""Positions on the time axis -> physical fields (time, channel, latitude, longitude)."""
+Read = Callable[[Int, npt.NDArray[np.float32]], Any]
+"""Positions on the time axis, and room for physical fields (time, channel, latitude, longitude)."""
 
 
 @dataclass(frozen=True)
@@ -119,14 +122,18 @@ class Normalizer:
         InputError
             A value is outside the bounds of its variable.
         """
-        basis = self.harmonics.evaluate(times)
         out = np.empty(fields.shape, np.float32)
-        for c, transform in enumerate(self.transforms):  # one after the other: bounded memory
-            mean = np.tensordot(basis, self.climatology[:, c].astype(np.float64), axes=1)
-            anomaly = np.subtract(transform.forward(fields[:, c]), mean, out=mean)
-            np.divide(anomaly, self.std[c], out=anomaly)
-            out[:, c] = anomaly
+        for c in range(len(self.transforms)):  # one after the other: bounded memory
+            self.fill_state(c, fields, times, out)
         return out
+
+    def fill_state(self, c: int, fields: Array, times: Int, out: Array) -> None:
+        """Fill one channel of :meth:`state`."""
+        basis = self.harmonics.evaluate(times)
+        mean = np.tensordot(basis, self.climatology[:, c].astype(np.float64), axes=1)
+        anomaly = np.subtract(self.transforms[c].forward(fields[:, c]), mean, out=mean)
+        np.divide(anomaly, self.std[c], out=anomaly)
+        out[:, c] = anomaly
 
     def fields(self, state: Array, times: Int) -> npt.NDArray[np.float32]:
         """Undo :meth:`state`; values come out within their bounds.
@@ -211,13 +218,15 @@ def fit_normalizer(
     spec: WindowSpec,
     period: Period,
     block: int = 256,
+    threads: int = 1,
 ) -> Normalizer:
     """Fit all statistics on the training period, in two passes and bounded memory.
 
     Parameters
     ----------
     read : callable
-        Positions on the time axis -> physical fields (time, channel, latitude, longitude).
+        ``read(positions, out)`` fills physical fields (time, channel, latitude, longitude) of
+        positions on the time axis.
     times : (time,)
         Seconds since 1970-01-01 UTC.
     valid : (time,)
@@ -232,6 +241,8 @@ def fit_normalizer(
         The training period. No frame outside is read.
     block : int
         Frames in memory at once, three times over.
+    threads : int
+        They share the channels, and what is read; the result is the same.
 
     Raises
     ------
@@ -245,45 +256,115 @@ def fit_normalizer(
             f"statistics for {spec.frames} leads need at least {2 * spec.frames + 1}."
         )
     harmonics = Harmonics.resolved_by(times[inside], period.calendar)
+    with ThreadPoolExecutor(threads) as pool:
+        shared = _Shared(pool, threads, read, weights.shape)
+        climatology = _climatology(shared, times, inside, transforms, weights, harmonics, block)
+        centred = Normalizer(
+            transforms,
+            harmonics,
+            climatology,
+            np.ones(len(transforms)),
+            np.ones((spec.frames, len(transforms))),
+            spec.step,
+            period,
+        )
+        std, change_std = _spreads(shared, times, inside, centred, weights, spec, block)
+    # The fit leaves rounding errors, where fields do not change.
+    rounding = np.finfo(np.float32).eps * np.nanmax(np.abs(climatology), axis=(0, 2, 3))
+    constant = (std <= rounding) | (change_std <= rounding).any(axis=0)
+    if constant.any():
+        raise InputError(
+            f"Channel number {int(np.argmax(constant))} does not change in the training period "
+            f"{period}; leave it out, or give it as a static field."
+        )
+    return Normalizer(transforms, harmonics, climatology, std, change_std / std, spec.step, period)
 
-    # pass 1: normal equations of the climatology, cell by cell
+
+@dataclass(frozen=True)
+class _Shared:
+    """Work that threads share: frames to read, and channels, each of them for itself."""
+
+    pool: ThreadPoolExecutor
+    threads: int
+    source: Read
+    frame: tuple[int, ...]
+
+    def read(self, indices: Int) -> npt.NDArray[np.float32]:
+        """Read frames, each thread some of them."""
+        out = empty((len(indices), *self.frame))
+        cuts = np.linspace(0, len(indices), self.threads + 1).astype(int)
+        parts = [slice(*pair) for pair in pairwise(cuts.tolist())]
+        for _ in self.pool.map(lambda part: self.source(indices[part], out[part]), parts):
+            pass
+        return out
+
+    def each(self, do: Callable[[int], Any]) -> list[Any]:
+        """Do something for each channel."""
+        return list(self.pool.map(do, range(self.frame[0])))
+
+
+def _climatology(
+    shared: _Shared,
+    times: Int,
+    inside: Int,
+    transforms: tuple[BoundedTransform, ...],
+    weights: npt.NDArray[np.float64],
+    harmonics: Harmonics,
+    block: int,
+) -> npt.NDArray[np.float32]:
+    """Fit the coefficients (basis, channel, latitude, longitude), cell by cell, in one pass."""
     size = harmonics.evaluate(times[:1]).shape[1]
     gram = np.zeros((size, size))
     moment = np.zeros((size, *weights.shape))
     for indices in _blocks(inside, block):
-        basis, fields = harmonics.evaluate(times[indices]), read(indices)
+        basis, fields = harmonics.evaluate(times[indices]), shared.read(indices)
         gram += basis.T @ basis
-        for c, transform in enumerate(transforms):
-            z = transform.forward(fields[:, c]).astype(np.float64)
-            moment[:, c] += np.tensordot(basis.T, z, axes=1)
-    # The pseudo-inverse drops waves that the times cannot tell apart.
-    climatology = np.tensordot(np.linalg.pinv(gram, rcond=1e-10, hermitian=True), moment, axes=1)
-    centred = Normalizer(
-        transforms,
-        harmonics,
-        climatology.astype(np.float32),
-        np.ones(len(transforms)),
-        np.ones((spec.frames, len(transforms))),
-        spec.step,
-        period,
-    )
-    del climatology, moment
 
-    # pass 2: variances of the anomalies and of their changes
+        def add(c: int, basis: Array = basis, fields: Array = fields) -> None:
+            z = transforms[c].forward(fields[:, c]).astype(np.float64)
+            moment[:, c] += np.tensordot(basis.T, z, axes=1)
+
+        shared.each(add)
+    # The pseudo-inverse drops waves that the times cannot tell apart.
+    inverse = np.linalg.pinv(gram, rcond=1e-10, hermitian=True)
+    return np.tensordot(inverse, moment, axes=1).astype(np.float32)
+
+
+def _spreads(
+    shared: _Shared,
+    times: Int,
+    inside: Int,
+    centred: Normalizer,
+    weights: npt.NDArray[np.float64],
+    spec: WindowSpec,
+    block: int,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Give standard deviations of anomalies (channel,) and of their changes (lead, channel)."""
+    absent = weights == 0
+
     def states(indices: Int) -> npt.NDArray[np.float32]:
-        out = centred.state(read(indices), times[indices])
-        out[:, weights == 0] = 0
+        fields = shared.read(indices)
+        out = empty(fields.shape)
+
+        def fill(c: int) -> None:
+            centred.fill_state(c, fields, times[indices], out)
+            out[:, c, absent[c]] = 0
+
+        shared.each(fill)
         return out
+
+    def mean_squares(now: Array, *places: Any) -> Array:
+        return np.array(shared.each(lambda c: _mean_squares(weights[c], c, now, *places)))
 
     usable = np.zeros(len(times), bool)
     usable[inside] = True
-    total = np.zeros(len(transforms))
-    changes = np.zeros((spec.frames, len(transforms)))
+    total = np.zeros(shared.frame[0])
+    changes = np.zeros((spec.frames, shared.frame[0]))
     counts = np.zeros(spec.frames)
     earlier: list[tuple[Int, npt.NDArray[np.float32]]] = []  # the block before, if there is one
     for indices in _blocks(inside, block):
         now = states(indices)
-        total += _mean_squares(weights, now, np.arange(len(now)))
+        total += mean_squares(now, np.arange(len(now)))
         for lead, seconds in enumerate(spec.lead_times):
             begin = times[indices] - seconds
             before = np.searchsorted(times, begin)
@@ -293,57 +374,44 @@ def fit_normalizer(
             for known, frames in [(indices, now), *earlier]:
                 place = np.searchsorted(known, before).clip(max=len(known) - 1)
                 near = missing & (known[place] == before)
-                changes[lead] += _mean_squares(weights, now, rows[near], frames, place[near])
+                changes[lead] += mean_squares(now, rows[near], frames, place[near])
                 missing &= ~near
             if missing.any():  # further back
                 far = states(before[missing])
-                places = np.arange(len(far))
-                changes[lead] += _mean_squares(weights, now, rows[missing], far, places)
+                changes[lead] += mean_squares(now, rows[missing], far, np.arange(len(far)))
             counts[lead] += len(rows)
         earlier = [(indices, now)]
-    std = np.sqrt(total / len(inside))
     if not counts.all():
         raise InputError(
             f"No pair of frames {spec.lead_times[counts.argmin()] / 3600:g} hours apart lies in "
-            f"the training period {period}; is the time step right?"
+            f"the training period {centred.period}; is the time step right?"
         )
-    change_std = np.sqrt(changes / counts[:, None])
-    # The fit leaves rounding errors, where fields do not change.
-    rounding = np.finfo(np.float32).eps * np.nanmax(np.abs(centred.climatology), axis=(0, 2, 3))
-    constant = (std <= rounding) | (change_std <= rounding).any(axis=0)
-    if constant.any():
-        raise InputError(
-            f"Channel number {int(np.argmax(constant))} does not change in the training period "
-            f"{period}; leave it out, or give it as a static field."
-        )
-    return Normalizer(
-        transforms, harmonics, centred.climatology, std, change_std / std, spec.step, period
-    )
+    return np.sqrt(total / len(inside)), np.sqrt(changes / counts[:, None])
 
 
 def _mean_squares(
-    weights: npt.NDArray[np.float64],
+    area: npt.NDArray[np.float64],
+    c: int,
     now: Array,
     rows: Int,
     before: Array | None = None,
     places: Int | None = None,
-) -> npt.NDArray[np.float64]:
-    """Area-weighted mean square over cells of frames, or of changes, summed over them; (channel,).
+) -> float:
+    """Area-weighted mean square of a channel of frames, or of changes, summed over them.
 
     In float64, by tiles that stay in the processor's cache.
     """
-    out = np.zeros(now.shape[1])
-    tile = max(1, TILE // weights[0].size)
-    for c, area in enumerate(weights.reshape(len(weights), -1)):
-        for start in range(0, len(rows), tile):
-            part = slice(start, start + tile)
-            values = now[rows[part], c]
-            if before is not None and places is not None:
-                values = values - before[places[part], c]
-            squares = values.reshape(len(values), -1).astype(np.float64)
-            np.square(squares, out=squares)
-            out[c] += (squares @ area).sum()
-    return out / weights.sum(axis=(1, 2))
+    total, flat = 0.0, area.ravel()
+    tile = max(1, TILE // area.size)
+    for start in range(0, len(rows), tile):
+        part = slice(start, start + tile)
+        values = now[rows[part], c]
+        if before is not None and places is not None:
+            values = values - before[places[part], c]
+        squares = values.reshape(len(values), -1).astype(np.float64)
+        np.square(squares, out=squares)
+        total += float((squares @ flat).sum())
+    return total / float(area.sum())
 
 
 def _blocks(indices: Int, size: int) -> Iterator[Int]:

@@ -233,6 +233,7 @@ def prepare(
             spec=spec,
             period=period,
             block=plan.shard,
+            threads=1 if scheduler is None else os.cpu_count() or 1,
         )
         finish_store(
             folder,

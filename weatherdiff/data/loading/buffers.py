@@ -48,6 +48,8 @@ class Buffers:
         self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32, *, pinned: bool = False
     ) -> None:
         self.shape, self.dtype, self.pinned = shape, np.dtype(dtype), pinned
+        #: How many arrays there are.
+        self.made = 0
         self._free: deque[npt.NDArray[Any]] = deque()
 
     @property
@@ -68,6 +70,7 @@ class Buffers:
         return view
 
     def _new(self) -> npt.NDArray[Any]:
+        self.made += 1
         if not self.pinned:
             return np.empty(self.shape, self.dtype)
         import torch

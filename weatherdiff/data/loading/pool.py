@@ -139,12 +139,21 @@ class DrawnLane:
         a new one.
     make : callable
         From a pool to a :class:`FramePool`.
+    room : callable
+        Whether there is memory for one more pool. Where a thread is late with the last batches of
+        a pool there is none, and the next one can wait, until something is drawn from it.
     """
 
     def __init__(
-        self, lane: Lane, first: int, last: int, slack: int, make: Callable[[Pool], FramePool]
+        self,
+        lane: Lane,
+        first: int,
+        last: int,
+        slack: int,
+        make: Callable[[Pool], FramePool],
+        room: Callable[[], bool],
     ) -> None:
-        self._last, self._slack, self._make = last, slack, make
+        self._last, self._slack, self._make, self._room = last, slack, make, room
         self._upcoming = _pools_from(lane, first)
         self._opened: deque[tuple[int, int, FramePool]] = deque()
 
@@ -176,6 +185,8 @@ class DrawnLane:
         if done <= 0 or end >= self._last:
             return
         if len(self._opened) == 1:
+            if not self._room():
+                return
             self._open()
         pool = self._opened[1][2]
         wanted = -(-pool.pieces * done // max(1, end - begin - self._slack))

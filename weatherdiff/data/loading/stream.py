@@ -137,7 +137,9 @@ class WindowStream(Generic[T]):
         first, last = order.drawn(start), order.drawn(stop)
         begun = order.drawn(start + self.threads)  # by threads that may not be done with a pool
         lanes = [
-            DrawnLane(lane, first[n], last[n], begun[n] - first[n], self._maker(n))
+            DrawnLane(
+                lane, first[n], last[n], begun[n] - first[n], self._maker(n), partial(self._room, n)
+            )
             for n, lane in enumerate(order.lanes)
         ]
         for step in range(start, stop):
@@ -179,6 +181,12 @@ class WindowStream(Generic[T]):
             if known not in self._capacity.values():
                 self._buffers.pop((known, *self.shape), None)
         return self._buffer((self._capacity[lane], *self.shape)).take()
+
+    def _room(self, lane: int) -> bool:
+        """Whether the next pool of a lane finds memory: each lane has that of two."""
+        capacity = self._capacity[lane]
+        buffers = self._buffer((capacity, *self.shape))
+        return buffers.spare > 0 or buffers.made < 2 * [*self._capacity.values()].count(capacity)
 
     def _buffer(self, shape: tuple[int, ...], *, pinned: bool = False) -> Buffers:
         return self._buffers.setdefault(shape, Buffers(shape, self.dtype, pinned=pinned))

@@ -245,10 +245,12 @@ def _learn(source: Source, plan: Plan, settings: Settings, progress: Progress | 
             progress(int(indices[-1]) + 1, plan.times)
     whole, transforms = judge(ds, np.concatenate(tables), mask, period, settings.get("fill"))
 
-    def read(indices: Int) -> Float:
+    def read(indices: Int, out: Float) -> None:
         if not small:
-            return reader.read(indices)
-        return np.stack([kept[i // plan.shard][i % plan.shard] for i in indices.tolist()])
+            reader.read(indices, out)
+            return
+        for frame, i in zip(out, indices.tolist(), strict=True):
+            frame[...] = kept[i // plan.shard][i % plan.shard]
 
     normalizer = fit_normalizer(
         read,

@@ -47,7 +47,9 @@ Array = npt.NDArray[Any]
 NOTHING = (0.0, np.nan, 0.0, np.inf, -np.inf)
 
 TILE = 2**15  # values that stay in the processor's cache while they are passed over twice
-LARGE = 2**22  # bytes of fields that are worth to load a compiler for
+LARGE = 2**25  # bytes of fields that are worth to load a compiler for
+
+_given = [0]  # bytes of fields, by this process
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,10 @@ class Moments:
 def compiles(fields: Array) -> bool:
     """Tell whether numba does the work, rather than numpy, with the same result bit by bit.
 
-    For little work it is not loaded: that takes a second.
+    For little work, all calls of a process together, it is not loaded: that takes a second.
     """
-    return fields.nbytes >= LARGE and compiling.compiles()
+    _given[0] += fields.nbytes
+    return _given[0] >= LARGE and compiling.compiles()
 
 
 def frame_moments(fields: Array) -> Array:
