@@ -25,6 +25,8 @@ LEFT = {
     "batch": "members 0 to 1, 2 to 3, 4 to 4 of the forecast from 2020-01-30T06",
     "evaluate": "the scores of the forecast from 2020-01-30T06:00",
 }
+#: ``forecast`` waits for a cluster as ``batch`` does.
+VERBS = ["prepare", pytest.param("forecast", marks=pytest.mark.deep), "batch", "evaluate"]
 NOW = ("--now", "2020-01-30T07", "--max-lateness", "2h")
 
 
@@ -53,7 +55,7 @@ def idle() -> Iterator[str]:
         yield cluster.scheduler_address
 
 
-@pytest.mark.parametrize("verb", LEFT)
+@pytest.mark.parametrize("verb", VERBS)
 def test_a_cluster_without_workers_is_given_up(
     tried: Callable[..., tuple[int, str]], idle: str, verb: str
 ) -> None:
@@ -64,7 +66,7 @@ def test_a_cluster_without_workers_is_given_up(
     assert "What is done is kept: run again when there are workers." in text
 
 
-@pytest.mark.parametrize("verb", LEFT)
+@pytest.mark.parametrize("verb", VERBS)
 def test_an_address_without_a_scheduler_is_given_up(
     tried: Callable[..., tuple[int, str]], verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,7 +99,7 @@ class Crew:
             self.require_scheduler()
             if time.monotonic() - self._looked > _EVERY:
                 self.threads()
-            with suppress(TimeoutError, CancelledError):
+            with self.client.as_current(), suppress(TimeoutError, CancelledError):
                 wait(running, timeout=min(_EVERY, self.patience), return_when="FIRST_COMPLETED")
         return ended
 
