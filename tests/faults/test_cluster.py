@@ -7,8 +7,6 @@ import logging
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -161,7 +159,13 @@ def test_a_unit_that_kills_three_workers_is_named(
 
 @pytest.mark.parametrize("keep", [True, pytest.param(False, marks=pytest.mark.deep)])
 def test_a_cluster_that_loses_all_its_workers_is_given_up_and_the_units_are_named(
-    site: Callable, hashes: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, keep: bool
+    runs: Any,
+    site: Callable,
+    hashes: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    keep: bool,
 ) -> None:
     poison(monkeypatch, tmp_path, deaths=1, error=False)
     here, other = (site() if keep else without_members(site()) for _ in range(2))
@@ -171,12 +175,9 @@ def test_a_cluster_that_loses_all_its_workers_is_given_up_and_the_units_are_name
     with LocalCluster(
         n_workers=0, host="127.0.0.1", dashboard_address=":0", silence_logs=logging.CRITICAL
     ) as cluster:
-        worker = subprocess.Popen(
-            [
-                sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address,
-                "--no-nanny", "--no-dashboard", "--nthreads=1",
-            ],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        worker = runs.start(
+            cluster.scheduler_address, "--no-nanny", "--no-dashboard", "--nthreads=1",
+            program="distributed.cli.dask_worker", log=tmp_path / "log",
         )  # fmt: skip
         with Client(cluster) as client:
             client.wait_for_workers(1)
@@ -184,7 +185,7 @@ def test_a_cluster_that_loses_all_its_workers_is_given_up_and_the_units_are_name
                 StorageError, match=r"no workers for 0\.5 s; .* the members 2 to 3, 4 to 4 "
             ) as caught:
                 make(here, client)
-        assert worker.wait() == -signal.SIGKILL
+        assert runs.wait(worker) == -signal.SIGKILL
     assert caught.value.exit_code == 74
     assert here.visible == []
     monkeypatch.undo()
