@@ -98,7 +98,8 @@ def killed_at_random(run, kind, folder, trials, content, same):
     count = int(path.with_suffix(".count").read_text())
     expected = content(path)
     assert count > 40
-    for kill_at in np.random.default_rng(trials).choice(count, size=min(trials, count), replace=False):
+    points = np.random.default_rng(trials).choice(count, size=min(trials, count), replace=False)
+    for kill_at in points:
         shutil.rmtree(path)
         if kind == "append":
             shutil.copytree(base, path)

@@ -21,6 +21,8 @@ around functions of the system in the child alone; the product knows nothing of 
     Reading of ``time.monotonic`` at which to begin.
 ``slow``
     Seconds that each call of the network takes longer.
+``hang``
+    At which call of the network, from 1, to do nothing more but wait for a signal.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import errno
 import gc
 import importlib
 import io
+import itertools
 import json
 import os
 import signal
@@ -149,13 +152,13 @@ def _inject(fault: dict[str, Any], points: _Points) -> None:
         from weatherdiff.models import VideoDenoiser
 
         VideoDenoiser.forward = _counted(VideoDenoiser.forward, points, "forward")  # type: ignore[method-assign]
-    if "slow" in fault:
+    if {"slow", "hang"} & fault.keys():
         from weatherdiff.models import VideoDenoiser
 
-        forward = VideoDenoiser.forward
+        forward, calls = VideoDenoiser.forward, itertools.count(1)
 
         def slowly(self: Any, *args: Any, **options: Any) -> Any:
-            time.sleep(fault["slow"])
+            time.sleep(600 if next(calls) == fault.get("hang") else fault.get("slow", 0))
             return forward(self, *args, **options)
 
         VideoDenoiser.forward = slowly  # type: ignore[method-assign]
@@ -198,7 +201,7 @@ def serve() -> None:
     import weatherdiff.evaluation
     import weatherdiff.forecasting.forecaster
     import weatherdiff.forecasting.work
-    import weatherdiff.workflow
+    import weatherdiff.workflow  # noqa: F401
     from weatherdiff.workflow.record import versions
 
     for found_out_once in (xr.backends.list_engines, list_chunkmanagers, versions):
