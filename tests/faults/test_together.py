@@ -30,7 +30,7 @@ def test_of_eight_runs_of_one_initial_time_one_publishes_and_the_others_exit_wit
 ) -> None:
     here = site()
     command = ["batch", here.config, "--init", "2020-01-30T06", "--now", "2020-01-30T07"]
-    codes = together(runs, [command] * 8, soon(), tmp_path / "logs", slow=0.5)
+    codes = together(runs, [command] * 8, soon(), tmp_path / "logs", slow=0.25)
     logs = [(tmp_path / "logs" / str(i)).read_text() for i in range(8)]
     assert sum('"event": "published"' in log for log in logs) == 1
     late = sum('"due": []' in log for log in logs)  # came when it was published already
