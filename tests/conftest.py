@@ -29,7 +29,7 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 # A file goes to one process as a whole: what takes long comes first, and doctests come last.
-LONG = ("tests/test_workflow.py", "tests/test_notebooks.py")
+LONG = ("tests/faults/test_verbs.py", "tests/test_workflow.py", "tests/test_notebooks.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -42,7 +42,8 @@ class Runs:
         self._server = subprocess.Popen(
             [sys.executable, Path(__file__).parent / "forks.py"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "no_proxy": "127.0.0.1"},
+            # Of the runs, few compute much: numba would take each longer to load than to use.
+            env={**os.environ, "no_proxy": "127.0.0.1", "WEATHERDIFF_NUMBA": "0"},
         )  # fmt: skip
 
     def _ask(self, **request: Any) -> dict[str, Any]:
@@ -52,10 +53,17 @@ class Runs:
         self._server.stdin.flush()
         return json.loads(self._server.stdout.readline())
 
-    def start(self, *arguments: object, log: Path | None = None, **fault: Any) -> int:
-        """Start a run; return its process."""
+    def start(
+        self,
+        *arguments: object,
+        log: Path | None = None,
+        program: str = "weatherdiff.cli",
+        **fault: Any,
+    ) -> int:
+        """Start a run, or another program with a function ``main``; return its process."""
         run = [str(a) for a in arguments]
-        return self._ask(run=run, log=str(log or self._log), fault=fault)["pid"]
+        log = log or self._log
+        return self._ask(run=run, program=program, log=str(log), fault=fault)["pid"]
 
     def wait(self, pid: int) -> int:
         """Wait for the end of a run; return its exit code, or the negative signal."""
@@ -269,11 +277,12 @@ def site(template: Path, tmp_path: Path) -> Callable[..., Site]:
     """Lay out an output folder."""
     count = iter(range(10**6))
 
-    def make(folder: Path | None = None, **batch: Any) -> Site:
+    def make(folder: Path | None = None, *, members: int = 5, **batch: Any) -> Site:
         place = folder or tmp_path / f"site{next(count)}"
         shutil.copytree(template, place, dirs_exist_ok=True)
         batch = {"max_lateness": "8h", **batch}
         document = configuration(place, place / "analyses.nc", batch=batch)
+        document["forecast"]["members"] = members
         (place / "batch.yaml").write_text(yaml.safe_dump(document))
         return Site(place)
 

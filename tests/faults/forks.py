@@ -1,10 +1,10 @@
 """A process that has imported everything and forks a child for each run it is asked for.
 
-It reads one JSON object a line and answers with one. ``{"run": [arguments], "log": path, "fault":
-{...}}`` starts the command line in a child and gives its ``pid``; ``{"wait": pid}`` gives its
-``code``, negative for a signal; ``{"load": [modules]}`` imports what later children would else each
-import. Faults, all optional, are put around functions of the system in the
-child alone; the product knows nothing of them:
+It reads one JSON object a line and answers with one. ``{"run": [arguments], "program": module,
+"log": path, "fault": {...}}`` starts the module's ``main`` (the command line's, unless named) in a
+child and gives its ``pid``; ``{"wait": pid}`` gives its ``code``, negative for a signal; ``{"load":
+[modules]}`` imports what later children would else each import. Faults, all optional, are put
+around functions of the system in the child alone; the product knows nothing of them:
 
 ``count``
     Path of a file for a list of the points at which the child might be killed, by what is done
@@ -21,14 +21,18 @@ child alone; the product knows nothing of them:
     Reading of ``time.monotonic`` at which to begin.
 ``slow``
     Seconds that each call of the network takes longer.
+``hang``
+    At which call of the network, from 1, to do nothing more but wait for a signal.
 """
 
 from __future__ import annotations
 
 import builtins
 import errno
+import gc
 import importlib
 import io
+import itertools
 import json
 import os
 import signal
@@ -148,13 +152,13 @@ def _inject(fault: dict[str, Any], points: _Points) -> None:
         from weatherdiff.models import VideoDenoiser
 
         VideoDenoiser.forward = _counted(VideoDenoiser.forward, points, "forward")  # type: ignore[method-assign]
-    if "slow" in fault:
+    if {"slow", "hang"} & fault.keys():
         from weatherdiff.models import VideoDenoiser
 
-        forward = VideoDenoiser.forward
+        forward, calls = VideoDenoiser.forward, itertools.count(1)
 
         def slowly(self: Any, *args: Any, **options: Any) -> Any:
-            time.sleep(fault["slow"])
+            time.sleep(600 if next(calls) == fault.get("hang") else fault.get("slow", 0))
             return forward(self, *args, **options)
 
         VideoDenoiser.forward = slowly  # type: ignore[method-assign]
@@ -168,8 +172,7 @@ def _child(request: dict[str, Any]) -> None:
     fault = request.get("fault", {})
     points, code = _Points(fault.get("kill"), fault.get("signal", signal.SIGKILL)), 70
     try:
-        from weatherdiff.cli import main
-
+        main = importlib.import_module(request["program"]).main
         time.sleep(max(0.0, fault.get("start", 0) - time.monotonic()))
         _inject(fault, points)
         code = main(request["run"])
@@ -190,15 +193,21 @@ def serve() -> None:
     import distributed  # noqa: F401
     import netCDF4  # noqa: F401
     import xarray as xr
+    from xarray.namedarray.parallelcompat import list_chunkmanagers
 
     import weatherdiff.cli
     import weatherdiff.data.open
+    import weatherdiff.data.sources.reading
     import weatherdiff.evaluation
     import weatherdiff.forecasting.forecaster
     import weatherdiff.forecasting.work
     import weatherdiff.workflow  # noqa: F401
+    from weatherdiff.workflow.record import versions
 
-    xr.backends.list_engines()
+    for found_out_once in (xr.backends.list_engines, list_chunkmanagers, versions):
+        found_out_once()
+    gc.collect()
+    gc.freeze()  # no child looks through all of this for garbage
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:

@@ -7,8 +7,6 @@ import logging
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -162,17 +160,14 @@ def test_a_unit_that_kills_three_workers_is_named(
 
 
 @contextmanager
-def one_worker() -> Iterator[tuple[Client, subprocess.Popen[bytes]]]:
+def one_worker(runs: Any, log: Path) -> Iterator[tuple[Client, int]]:
     """Give a cluster of one worker, which nobody starts again."""
     with LocalCluster(
         n_workers=0, host="127.0.0.1", dashboard_address=":0", silence_logs=logging.CRITICAL
     ) as cluster:
-        worker = subprocess.Popen(
-            [
-                sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address,
-                "--no-nanny", "--no-dashboard", "--nthreads=1",
-            ],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        worker = runs.start(
+            cluster.scheduler_address, "--no-nanny", "--no-dashboard", "--nthreads=1",
+            program="distributed.cli.dask_worker", log=log,
         )  # fmt: skip
         with Client(cluster) as client:
             client.wait_for_workers(1)
@@ -181,16 +176,22 @@ def one_worker() -> Iterator[tuple[Client, subprocess.Popen[bytes]]]:
 
 @pytest.mark.parametrize("keep", [True, pytest.param(False, marks=pytest.mark.deep)])
 def test_a_cluster_that_loses_all_its_workers_is_given_up_and_the_units_are_named(
-    site: Callable, hashes: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, keep: bool
+    runs: Any,
+    site: Callable,
+    hashes: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    keep: bool,
 ) -> None:
     poison(monkeypatch, tmp_path, deaths=1, error=False)
     here, other = (site() if keep else without_members(site()) for _ in range(2))
-    with one_worker() as (client, worker):
+    with one_worker(runs, tmp_path / "log") as (client, worker):
         with pytest.raises(
             StorageError, match=r"no workers for 0\.5 s; not done: members 2 to 3, 4 to 4 of "
         ) as caught:
             make(here, Crew(client, 0.5))
-        assert worker.wait() == -signal.SIGKILL
+        assert runs.wait(worker) == -signal.SIGKILL
     assert caught.value.exit_code == 74
     assert here.visible == []
     monkeypatch.undo()

@@ -73,7 +73,7 @@ FIELDS = {
 @pytest.fixture
 def commands(site: Callable, session_analyses: xr.Dataset, capsys: pytest.CaptureFixture):
     """A folder with a model, all analyses, and both commands."""
-    here = site()
+    here = site(members=2)
     source = here.folder / "analyses.nc"
 
     class Commands:

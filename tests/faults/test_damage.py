@@ -131,7 +131,7 @@ def complaint(look: Callable[[Path], Any], path: Path) -> str:
 
 
 @pytest.mark.parametrize("damage", ["a bit flipped", "a file cut"])
-@pytest.mark.parametrize("count", [4, pytest.param(300, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("count", [8, pytest.param(300, marks=pytest.mark.deep)])
 @pytest.mark.parametrize("part", READERS)
 def test_damage_is_found_before_use(output: Path, part: str, count: int, damage: str) -> None:
     rng = random.Random(f"{part} {damage}")  # noqa: S311

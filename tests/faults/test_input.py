@@ -53,13 +53,13 @@ def raised(ds: xr.Dataset) -> xr.Dataset:
 def test_a_frame_that_is_absent_is_waited_for(
     runs: Callable, site: Callable, times: list[str], template: object
 ) -> None:
-    here = site(max_lateness="2h")
+    here = site(members=2, max_lateness="2h")
     rewrite(here, without(*times))
     code, text = runs("batch", here.config, *NOW)
     assert code == 66, text
     assert "2020-01-30T06:00Z" in text.splitlines()[-1]
     assert (here.visible, here.hidden) == ([], [])
-    site(here.folder, max_lateness="2h")  # it has come
+    site(here.folder, members=2, max_lateness="2h")  # it has come
     assert runs("batch", here.config, *NOW)[0] == 0
     assert here.visible == ["2020-01-30T06.zarr"]
 
@@ -67,7 +67,7 @@ def test_a_frame_that_is_absent_is_waited_for(
 def test_what_has_its_input_is_published_though_another_waits(
     runs: Callable, site: Callable
 ) -> None:
-    here = site(max_lateness="8h")
+    here = site(members=2, max_lateness="8h")
     rewrite(here, without("2020-01-30T06"))
     code, text = runs("batch", here.config, *NOW)
     assert code == 66, text
@@ -76,14 +76,14 @@ def test_what_has_its_input_is_published_though_another_waits(
 
 
 def test_no_file_at_all_is_waited_for(runs: Callable, site: Callable) -> None:
-    here = site(max_lateness="2h")
+    here = site(members=2, max_lateness="2h")
     (here.folder / "analyses.nc").unlink()
     assert runs("batch", here.config, *NOW)[0] == 66
     assert here.visible == []
 
 
 def test_a_file_that_is_cut_is_bad_input(runs: Callable, site: Callable) -> None:
-    here = site(max_lateness="2h")
+    here = site(members=2, max_lateness="2h")
     path = here.folder / "analyses.nc"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     code, text = runs("batch", here.config, *NOW)
@@ -96,7 +96,7 @@ def test_a_file_that_is_cut_is_bad_input(runs: Callable, site: Callable) -> None
 def test_values_that_are_not_finite_are_bad_input(
     runs: Callable, site: Callable, value: float
 ) -> None:
-    here = site(max_lateness="2h")
+    here = site(members=2, max_lateness="2h")
     rewrite(here, spoilt(value))
     code, text = runs("batch", here.config, *NOW)
     assert code == 65, text
@@ -121,7 +121,7 @@ def test_input_that_changed_since_a_killed_run_is_not_mixed_with_what_that_has_m
 
 def test_a_fallback_that_is_asked_for_is_made_and_labelled(runs: Callable, site: Callable) -> None:
     """It is what the older analysis gives for the same valid times, and it stays."""
-    here = site(max_lateness="2h", fallback="12h")
+    here = site(members=2, max_lateness="2h", fallback="12h")
     rewrite(here, without("2020-01-30T06"))
     code, text = runs("batch", here.config, *NOW, "--dry-run")
     assert (code, text.strip()) == (0, "fallback  2020-01-30T06:00Z from 2020-01-30T00:00Z")
@@ -140,14 +140,14 @@ def test_a_fallback_that_is_asked_for_is_made_and_labelled(runs: Callable, site:
     model = Forecaster.load(here.folder / "run" / "model")
     options = Sampling(member_block=2, steps=1, precision="fp32")
     older = model.forecast(
-        ds, init_time="2020-01-30T00", lead_time="36h", members=5, seed=0, sampling=options
+        ds, init_time="2020-01-30T00", lead_time="36h", members=2, seed=0, sampling=options
     ).isel(lead_time=slice(1, None))
     for name in older.data_vars:
         np.testing.assert_array_equal(late[name].values, older[name].values)
     assert late["valid_time"].values.tolist() == older["valid_time"].values.tolist()
     assert "fallback" not in older.attrs
 
-    site(here.folder, max_lateness="2h", fallback="12h")  # its own has come
+    site(here.folder, members=2, max_lateness="2h", fallback="12h")  # its own has come
     assert runs("batch", here.config, *NOW)[0] == 0
     assert "fallback" in open_forecasts(here.forecasts).attrs
     assert runs("verify", here.forecasts)[0] == 0
@@ -161,7 +161,7 @@ def test_a_fallback_that_is_asked_for_is_made_and_labelled(runs: Callable, site:
 def test_no_fallback_is_made_beyond_what_was_asked_for(
     runs: Callable, site: Callable, options: dict[str, str]
 ) -> None:
-    here = site(max_lateness="2h", **options)
+    here = site(members=2, max_lateness="2h", **options)
     rewrite(here, without("2020-01-30T06"))
     code, text = runs("batch", here.config, *NOW)
     assert code == 66, text

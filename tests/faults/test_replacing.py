@@ -19,8 +19,6 @@ from typing import Any
 
 import pytest
 
-from weatherdiff.forecasting.writer import verify_forecast
-
 NAME = "2020-01-30T06.zarr"
 CALLS = ("fsync", "rename", "replace", "unlink", "rmdir")
 FILES = ("a", "b", "c")
@@ -191,6 +189,8 @@ def both(
 def test_a_forecast_is_there_while_it_is_replaced(
     runs: Callable, site: Callable, hashes: Callable, both: dict[str, Any], seed: int
 ) -> None:
+    from weatherdiff.forecasting.writer import verify_forecast  # not in the processes of this file
+
     here, points = site(), both["points"]
     shutil.copytree(both["forecasts"], here.forecasts)
     renames = [n for n, name in enumerate(points, 1) if name == "rename"]

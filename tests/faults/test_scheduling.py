@@ -36,7 +36,7 @@ def config_of() -> Callable:
 def test_what_is_due_is_published_newest_first_and_only_once(
     runs: Callable, site: Callable
 ) -> None:
-    here = site(max_lateness="12h")
+    here = site(members=2, max_lateness="12h")
     plan = ("batch", here.config, "--now", "2020-01-30T13:00")
     code, text = runs(*plan, "--dry-run")
     assert (code, here.visible) == (0, [])
@@ -53,7 +53,7 @@ def test_what_is_due_is_published_newest_first_and_only_once(
 
 
 def test_a_clock_that_is_moved_skips_and_doubles_nothing(runs: Callable, site: Callable) -> None:
-    here, made = site(max_lateness="7h"), []
+    here, made = site(members=2, max_lateness="7h"), []
     clock = ["30T06:00", "30T12:00", "29T12:00", "30T12:00", "31T12:00", "30T18:00", "31T00:00"]
     for now in clock:
         _, text = runs("batch", here.config, "--now", f"2020-01-{now}")
@@ -93,7 +93,7 @@ def test_a_manifest_tells_how_the_forecast_was_made(runs: Callable, site: Callab
 def test_old_forecasts_go_but_never_the_newest_that_is_sound(
     runs: Callable, site: Callable
 ) -> None:
-    here = site(max_lateness="1h", keep="7h")
+    here = site(members=2, max_lateness="1h", keep="7h")
     for now in ("29T00", "29T06", "29T12"):
         code, text = runs("batch", here.config, "--now", f"2020-01-{now}")
         assert code == 0, text
@@ -123,7 +123,7 @@ def test_a_span_longer_than_what_is_kept_is_refused(runs: Callable, site: Callab
 
 
 def test_a_lost_or_damaged_ledger_is_made_again(runs: Callable, site: Callable) -> None:
-    here = site(max_lateness="7h")
+    here = site(members=2, max_lateness="7h")
     command = ("batch", here.config, "--now", "2020-01-30T07")
     assert runs(*command)[0] == 0
     ledger = here.forecasts / "ledger.json"
@@ -139,7 +139,7 @@ def test_a_lost_or_damaged_ledger_is_made_again(runs: Callable, site: Callable) 
 def test_a_published_forecast_that_is_damaged_is_named_and_not_made_again(
     runs: Callable, site: Callable
 ) -> None:
-    here = site(max_lateness="2h")
+    here = site(members=2, max_lateness="2h")
     command = ("batch", here.config, "--now", "2020-01-30T07")
     assert runs(*command)[0] == 0
     lost = here.forecasts / "2020-01-30T06.zarr" / "geopotential" / "zarr.json"
@@ -200,7 +200,7 @@ def web() -> Iterator[http.server.HTTPServer]:
 def test_a_ping_tells_of_good_runs_alone_and_never_fails_one(
     runs: Callable, site: Callable, web: http.server.HTTPServer
 ) -> None:
-    here = site(max_lateness="2h", ping=f"http://127.0.0.1:{web.server_port}/well")
+    here = site(members=2, max_lateness="2h", ping=f"http://127.0.0.1:{web.server_port}/well")
     assert runs("batch", here.config, "--now", "2020-02-20T07")[0] == 66
     assert web.asked == []  # type: ignore[attr-defined]
     assert runs("batch", here.config, "--now", "2020-01-30T07")[0] == 0
@@ -243,7 +243,7 @@ def test_options_that_cannot_be_are_refused(
 
 
 def test_every_line_of_a_log_is_json(runs: Callable, site: Callable) -> None:
-    here = site(max_lateness="2h")
+    here = site(members=2, max_lateness="2h")
     for now, code in (("2020-01-30T07", 0), ("2020-02-20T07", 66)):
         found, text = runs("batch", here.config, "--now", now)
         lines = [json.loads(line) for line in text.splitlines()]

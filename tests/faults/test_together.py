@@ -30,7 +30,7 @@ def test_of_eight_runs_of_one_initial_time_one_publishes_and_the_others_exit_wit
 ) -> None:
     here = site()
     command = ["batch", here.config, "--init", "2020-01-30T06", "--now", "2020-01-30T07"]
-    codes = together(runs, [command] * 8, soon(), tmp_path / "logs", slow=0.5)
+    codes = together(runs, [command] * 8, soon(), tmp_path / "logs", slow=0.25)
     logs = [(tmp_path / "logs" / str(i)).read_text() for i in range(8)]
     assert sum('"event": "published"' in log for log in logs) == 1
     late = sum('"due": []' in log for log in logs)  # came when it was published already
@@ -45,7 +45,7 @@ def test_of_eight_runs_of_one_initial_time_one_publishes_and_the_others_exit_wit
 def test_runs_of_different_initial_times_all_publish(
     runs: Callable, site: Callable, soon: Callable, tmp_path: Path, attempt: int
 ) -> None:
-    here = site()
+    here = site(members=2)
     commands = [["batch", here.config, "--init", t, "--now", "2020-01-31T00"] for t in INITS]
     assert together(runs, commands, soon(), tmp_path / "logs") == [0] * 8
     assert here.visible == [f"{t}.zarr" for t in INITS]
@@ -56,7 +56,7 @@ def test_runs_of_different_initial_times_all_publish(
     assert (code, '"event": "published"' in text) == (0, False)
 
 
-@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.deep), 5])
 def test_shares_make_what_one_run_makes_each_unit_once(
     runs: Callable,
     site: Callable,

@@ -33,6 +33,7 @@ AGAIN = {
 @pytest.fixture(scope="module", autouse=True)
 def _loaded(runs: Any) -> None:
     runs.load("weatherdiff.training.fit", "weatherdiff.workflow.training", "weatherdiff.scoring")
+    runs.load("s3fs")  # which Lightning imports, where it is, to find that a folder is none of it
 
 
 def check_whole(workshop: Any, verb: str, here: Any) -> None:
