@@ -21,7 +21,7 @@ from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.prepare import counted
 from weatherdiff.data.quality import Finding, Quality, control_quality, looker_of
-from weatherdiff.data.sources.source import Source, fingerprint
+from weatherdiff.data.sources.source import Source, fingerprint, require_unchanged
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.storing.create import lengthen
 from weatherdiff.data.storing.judging import require_bounds
@@ -85,8 +85,8 @@ def append(
     GridMismatchError
         The grid is another one.
     InputError
-        The variables or units are others, values are infinite or out of bounds, or the store was
-        written by an older version. The store stays as it was.
+        The variables or units are others, values are infinite or out of bounds, a file was changed
+        while it was read, or the store was written by an older version. The store stays as it was.
     LockedError
         Another process adds to the store.
     StorageError
@@ -109,6 +109,7 @@ def append(
         run_tasks(
             job, "write_fields", job.indices, scheduler=scheduler, done=counted(job, progress)
         )
+        require_unchanged(ds)
         filled = store.metadata["fill"] is not None
         findings = control_quality(job, _quality(store), filled=filled)
         run_tasks(job, "write_changes", job.indices, scheduler=scheduler)
