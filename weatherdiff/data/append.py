@@ -98,7 +98,7 @@ def append(
         store = FieldStore.open(path)
         schema.validate(ds)
         _require_alike(store, ds)
-        times = analysis_times(ds)
+        times = analysis_times(ds, fewest=1)  # a store may grow by one
         _report_late(store, times)
         first = int(np.searchsorted(times, store.times[-1], side="right"))
         if first == len(times):
