@@ -58,6 +58,13 @@ def test_the_old_times_need_not_be_in_the_source_any_more(grown, path, same):
     same(append(grown.isel(time=slice(50, None)), path), grown.isel(time=np.r_[:43, 50:60]))
 
 
+def test_a_single_new_time_is_added(grown, path, same):
+    prepare(grown.isel(time=slice(43)), path, **SETTINGS)
+    for time in (43, 44):
+        append(grown.isel(time=[time]), path)
+    same(FieldStore.open(path), grown.isel(time=slice(45)))
+
+
 def test_repeats_do_nothing(grown, path, content, same):
     prepare(grown.isel(time=slice(43)), path, **SETTINGS)
     append(grown, path)

@@ -679,6 +679,18 @@ def test_variables_with_other_times_are_refused_rather_than_cut(tmp_path):
     assert refused(InputError, words, f"{tmp_path}/*.nc") == 65
 
 
+@pytest.mark.parametrize("units", ["days since 0001-01-01", "hours since 1900-01-01"])
+def test_times_as_fractions_of_days_are_the_hours_that_they_mean(tmp_path, units):
+    time = np.datetime64("2001-02-27T00", "ns") + np.arange(50) * np.timedelta64(1, "h")
+    ds = canonical().isel(time=0, drop=True).expand_dims(time=time)
+    ds[["2m_temperature"]].to_netcdf(
+        tmp_path / "a.nc", encoding={"time": {"units": units, "dtype": "f8"}}
+    )
+    ds[["mean_sea_level_pressure"]].to_netcdf(tmp_path / "b.nc")
+    opened = open_fields(f"{tmp_path}/*.nc")  # which must hold the same times
+    np.testing.assert_array_equal(opened["time"].values, time)
+
+
 def test_levels_that_differ_in_time_are_refused_rather_than_filled(tmp_path):
     ds = canonical()[["temperature"]]
     ds.isel(level=[0]).to_netcdf(tmp_path / "a.nc")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from weatherdiff import open_fields
 from weatherdiff.data import prepare as module
 from weatherdiff.data.prepare import parse_step, prepare
 from weatherdiff.data.store import FieldStore
@@ -179,6 +180,14 @@ def test_static_fields_are_standardised_and_missing_values_are_their_mean(run, d
     assert run(ds.drop_vars(["orography", "depth"]), overwrite=True).static.shape == (0, 3, 5)
 
 
+@pytest.mark.parametrize(("value", "words"), [(np.nan, "no data"), (np.inf, "infinite values")])
+def test_a_static_field_that_says_nothing_is_refused_by_name(run, ds, value, words):
+    ds["depth"][...] = np.where(np.isinf(value), ds["depth"], value)
+    ds["depth"][1, 1] = value
+    with pytest.raises(InputError, match=f"depth has {words}"):
+        run(ds)
+
+
 def test_levelled_variables_have_a_channel_for_each_level(run, ds):
     rng = np.random.default_rng(1)
     values = 5e4 + rng.normal(size=(FRAMES, 2, 3, 5)) * np.array([100.0, 10.0])[:, None, None]
@@ -300,6 +309,34 @@ def test_an_existing_store_is_kept_unless_it_is_to_be_replaced(run, ds, tmp_path
     ds["2m_temperature"] += 1
     np.testing.assert_array_equal(run(ds, overwrite=True).read([3])[0, 0], ds["2m_temperature"][3])
     assert [p.name for p in tmp_path.iterdir()] == ["fields.zarr"]
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_store_is_written_where_a_link_leads(run, ds, tmp_path, existing):
+    (tmp_path / "larger").mkdir()
+    (tmp_path / "fields.zarr").symlink_to(tmp_path / "larger" / "own.zarr")
+    for _ in range(1 + existing):
+        store = run(ds, overwrite=True)
+    assert (tmp_path / "fields.zarr").is_symlink()
+    assert [p.name for p in (tmp_path / "larger").iterdir()] == ["own.zarr"]
+    np.testing.assert_array_equal(store.read([3])[0, 0], ds["2m_temperature"][3])
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_refused(run, ds, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_BYTES", 10 * 4 * 2 * 3 * 5)
+    ds.to_netcdf(tmp_path / "own.nc")
+    warmer = ds.assign({"2m_temperature": ds["2m_temperature"].copy(data=ds["2m_temperature"] + 1)})
+    warmer.to_netcdf(tmp_path / "new.nc")
+
+    def replaced(done, total):
+        if done == 30:
+            (tmp_path / "new.nc").replace(tmp_path / "own.nc")
+
+    with pytest.raises(InputError, match=r"own\.nc was changed while it was read"):
+        run(open_fields(tmp_path / "own.nc"), progress=replaced)
+    assert not (tmp_path / "fields.zarr").exists()
+    store = run(open_fields(tmp_path / "own.nc"))
+    np.testing.assert_array_equal(store.read([3])[0, 0], warmer["2m_temperature"][3])
 
 
 class BrokenError(Exception):

@@ -89,6 +89,8 @@ def test_a_window_without_extent_is_refused(shape):
         ("2018-06-01T00Z", "2018-06-01T06:00:00+00:00", "2018-06-01T00", "2018-06-01T06"),
         ("1969-12-31", "1969-12-31", "1969-12-31T00", "1969-12-31T23:59:59"),
         ("1900-01-01", "1900-12-31", "1900-01-01T00", "1900-12-31T23:59:59"),
+        ("June 2018", "OCT 2018", "2018-06-01T00", "2018-10-31T23:59:59"),
+        ("1 June 2018", "30 June 2018", "2018-06-01T00", "2018-06-30T23:59:59"),
         ("2018-06-01", "2018-06-01 ", "2018-06-01T00", "2018-06-01T23:59:59"),
     ],
 )
@@ -112,6 +114,8 @@ def test_periods_that_follow_each_other_share_no_second():
         ("2018-06-01", "tomorrow"),
         ("", "2018-06-01"),
         ("NaT", "2018-06-01"),
+        ("06/01/2018", "2018-12-31"),
+        ("2018-06-01", "07-12-2018"),
         ("2018-06-01T00:00+02:00", "2018-06-02"),
         ("2018-06-01", "2018-06-02T00:00-05:00"),
     ],
@@ -120,6 +124,12 @@ def test_what_is_no_period_in_utc_is_refused(start, stop):
     with pytest.raises(ConfigError) as caught:
         Period.parse(start, stop)
     assert caught.value.exit_code == 78
+
+
+def test_a_time_that_is_not_exact_is_the_nearest_second():
+    for second in (-3600, 0, 21600):
+        near = np.datetime64(second, "s") + np.array([-4, 0, 4]).astype("m8[us]")
+        assert seconds(near).tolist() == [second] * 3
 
 
 @given(st.lists(st.integers(-(2**33), 2**33)))

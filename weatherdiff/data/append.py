@@ -22,7 +22,7 @@ from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.prepare import counted
 from weatherdiff.data.quality import Finding, Quality, control_quality, looker_of
-from weatherdiff.data.sources.source import Source, fingerprint
+from weatherdiff.data.sources.source import Source, fingerprint, require_unchanged
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.storing.create import lengthen
 from weatherdiff.data.storing.judging import require_bounds
@@ -86,8 +86,8 @@ def append(
     GridMismatchError
         The grid is another one.
     InputError
-        The variables or units are others, values are infinite or out of bounds, or the store was
-        written by an older version. The store stays as it was.
+        The variables or units are others, values are infinite or out of bounds, a file was changed
+        while it was read, or the store was written by an older version. The store stays as it was.
     LockedError
         Another process adds to the store.
     StorageError
@@ -99,7 +99,7 @@ def append(
         store = FieldStore.open(path)
         schema.validate(ds)
         _require_alike(store, ds)
-        times = analysis_times(ds)
+        times = analysis_times(ds, fewest=1)  # a store may grow by one
         _report_late(store, times)
         first = int(np.searchsorted(times, store.times[-1], side="right"))
         if first == len(times):
@@ -109,6 +109,7 @@ def append(
         job = _job(store, ds.isel(time=slice(first, None)), times[first:], fingerprint(ds))
         run = partial(run_tasks, job, scheduler=scheduler, notes=path / LOG)
         run("write_fields", job.indices, done=counted(job, progress))
+        require_unchanged(ds)
         filled = store.metadata["fill"] is not None
         findings = control_quality(job, _quality(store), filled=filled)
         run("write_changes", job.indices)

@@ -20,7 +20,7 @@ import xarray as xr
 
 from weatherdiff.errors import ConfigError, InputError
 
-__all__ = ["CALENDARS", "STANDARD", "Calendar"]
+__all__ = ["CALENDARS", "STANDARD", "Calendar", "whole_seconds"]
 
 Int = npt.NDArray[np.int64]
 
@@ -38,6 +38,8 @@ CALENDARS = {
     "360_day": 360.0,
 }
 _ALIASES = {"365_day": "noleap", "366_day": "all_leap", "standard": STANDARD, "gregorian": STANDARD}
+ROUNDING = np.timedelta64(1, "ms")
+_DAY_OR_MONTH = re.compile(r"\s*\d{1,2}[-/.]")
 _EPOCH = "seconds since 1970-01-01 00:00:00"
 _DATE = re.compile(
     r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d)(?::(\d\d)(?::(\d\d)(?:\.0*)?)?)?)?)?)?"
@@ -121,6 +123,8 @@ class Calendar:
         if values.dtype != object or not values.size:
             if not self.standard and values.size:
                 raise InputError(f"Dates of the calendar {self.name} were expected, found {values}")
+            if values.dtype.kind == "M":  # to the nearest: a cast would cut 05:59:59.999999 down
+                values = values + np.timedelta64(500, "ms")
             return np.asarray(values, dtype="datetime64[s]").astype(np.int64)
         found = {_ALIASES.get(t.calendar, t.calendar) for t in values.flat}
         if found != {self.name}:
@@ -166,6 +170,7 @@ class Calendar:
         if not self.standard:
             return self._span(str(time))[0]
         try:
+            _require_year_first(time)
             stamp = pd.Timestamp(time)
         except ValueError:
             stamp = pd.NaT
@@ -185,9 +190,10 @@ class Calendar:
         """
         if not self.standard:
             return self._span(text)
-        instant = "T" in text or " " in text.strip()
         try:
+            _require_year_first(text)
             span = pd.Period(text)
+            instant = span is not pd.NaT and span.end_time - span.start_time < pd.Timedelta("23h")
             # pd.Period reads 00:00+02:00 as 00:00
             offset = pd.Timestamp(text).utcoffset() if instant else None
         except ValueError as error:
@@ -233,3 +239,30 @@ class Calendar:
         if len(given) < 3:
             return first, last - 1
         return first, first if len(given) > 3 else first + DAY - 1
+
+
+def _require_year_first(time: Any) -> None:
+    """Refuse 06/01/2018, which is a day in January to some and one in June to others."""
+    if isinstance(time, str) and _DAY_OR_MONTH.match(time):
+        raise ValueError("the year comes first")
+
+
+def whole_seconds(times: npt.NDArray[np.datetime64]) -> npt.NDArray[np.datetime64]:
+    """Give times that are a second but for rounding as that second.
+
+    Fractions of days, as many files count time, hold no hour exactly: in days since the year 1,
+    06:00 may read as 05:59:59.999997.
+
+    Parameters
+    ----------
+    times : (time,)
+        Of any unit; others than these stay as they are.
+
+    Examples
+    --------
+    >>> whole_seconds(np.array(["2001-01-01T05:59:59.999997", "2001-01-01T12:00:00.036"], "M8[us]"))
+    array(['2001-01-01T06:00:00.000000', '2001-01-01T12:00:00.036000'],
+          dtype='datetime64[us]')
+    """
+    nearest = (times + np.timedelta64(500, "ms")).astype("datetime64[s]").astype(times.dtype)
+    return np.where(np.abs(times - nearest) < ROUNDING, nearest, times)

@@ -22,7 +22,7 @@ from weatherdiff.data.calendars import STANDARD, Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.normalization import fit_normalizer
 from weatherdiff.data.quality import Quality, control_quality, looker_of
-from weatherdiff.data.sources.source import SOURCES, Source
+from weatherdiff.data.sources.source import SOURCES, Source, require_unchanged
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.storing.create import create_store, finish_store
 from weatherdiff.data.storing.judging import Fill, judge
@@ -34,7 +34,7 @@ from weatherdiff.data.storing.rounding import summarize_errors
 from weatherdiff.data.storing.tasks import FRAMES, LOG, SEEN, Job
 from weatherdiff.data.storing.working import empty, working_folder
 from weatherdiff.data.windows import Period, WindowSpec
-from weatherdiff.errors import ConfigError, StorageError
+from weatherdiff.errors import ConfigError, InputError, StorageError
 from weatherdiff.grid import Grid
 from weatherdiff.tasks.running import Scheduler, run_tasks
 
@@ -171,7 +171,8 @@ def prepare(
     Raises
     ------
     InputError
-        The data are not canonical, hold values out of bounds, or too few frames are whole.
+        The data are not canonical, hold values out of bounds, too few frames are whole, or a file
+        was changed while it was read.
     ConfigError
         A period or step that cannot be read, or that the data cannot serve; a training period that
         touches one held out; or the store was begun with another plan.
@@ -217,6 +218,7 @@ def prepare(
         )  # fmt: skip
         run = partial(run_tasks, job, scheduler=scheduler, notes=folder / LOG)
         run("write_fields", job.indices, done=counted(job, progress))
+        require_unchanged(ds)
         findings = control_quality(job, quality, filled=fill is not None)
         frames, mask = _learn(folder)
         whole, transforms = judge(ds, frames, mask, period, fill)
@@ -323,11 +325,20 @@ def _learn(folder: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]
 
 
 def standard_static(ds: xr.Dataset) -> tuple[list[str], npt.NDArray[np.float32]]:
-    """Standardise the user's static fields over the grid; missing values become the mean."""
+    """Standardise the user's static fields over the grid; missing values become the mean.
+
+    Raises
+    ------
+    InputError
+        One has no data, or infinite values.
+    """
     names = [str(n) for n in ds.data_vars if ds[n].dims == ("latitude", "longitude")]
     fields = []
     for name in names:
         values = ds[name].to_numpy().astype(np.float64)
+        if np.isinf(values).any() or np.isnan(values).all():
+            what = "infinite values" if np.isinf(values).any() else "no data at all"
+            raise InputError(f"{name} has {what}; correct it, or leave it out.")
         spread = np.nanstd(values)
         standard = (values - np.nanmean(values)) / (spread if spread > 0 else 1)
         fields.append(np.where(np.isnan(standard), 0, standard))

@@ -38,9 +38,8 @@ def seconds(times: npt.ArrayLike) -> Int:
     array([86401])
     """
     values = np.asarray(times)
-    if values.dtype == object and values.size:
-        return Calendar.of(values).seconds(values)
-    return np.asarray(values, dtype="datetime64[s]").astype(np.int64)
+    calendar = Calendar.of(values) if values.dtype == object and values.size else Calendar()
+    return calendar.seconds(values)
 
 
 def to_datetime(times: npt.ArrayLike) -> npt.NDArray[np.datetime64]:

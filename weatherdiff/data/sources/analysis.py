@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 import xarray as xr
 
+from weatherdiff.data.calendars import whole_seconds
 from weatherdiff.errors import DimensionError
 from weatherdiff.grid import canonical_grid, grid_coordinates
 from weatherdiff.schema import VARIABLES
@@ -84,6 +85,8 @@ def settle(
         if place(str(name)) == "static" and "time" in field.dims:
             note(f"{name} is static: its first time is taken")
             ds = ds.assign({name: field.isel(time=0, drop=True)})
+    if "time" in ds.coords and ds["time"].dtype.kind == "M":
+        ds = ds.assign_coords(time=ds["time"].copy(data=whole_seconds(ds["time"].values)))
     used = used_dimensions(ds)
     others = [str(name) for name in ds.coords if name not in used]
     if others:

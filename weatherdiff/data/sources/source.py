@@ -25,9 +25,10 @@ from weatherdiff.data.channels import Channels
 from weatherdiff.data.sources.formats import SUFFIXES, reading, translated
 from weatherdiff.data.sources.remote_files import RemoteFiles
 from weatherdiff.data.sources.stored_chunks import StoredField, stored_field
+from weatherdiff.errors import InputError
 from weatherdiff.layout import LAYOUT
 
-__all__ = ["SOURCES", "Source", "files_of", "fingerprint"]
+__all__ = ["SOURCES", "Source", "files_of", "fingerprint", "require_unchanged"]
 
 #: Key of the encoding in which :func:`~weatherdiff.open_fields` says what it has read.
 SOURCES = "weatherdiff_sources"
@@ -184,6 +185,24 @@ def _remote_state(url: str, storage_options: Mapping[str, Any] | None) -> list[A
         inside = [] if url.endswith(SUFFIXES) else [f"{url.rstrip('/')}/{n}" for n in _METADATA]
         version = next((v for v in map(files.version, [*inside, url]) if v is not None), None)
     return None if version is None else list(version)
+
+
+def require_unchanged(ds: xr.Dataset) -> None:
+    """Refuse files that are others than they were when :func:`~weatherdiff.open_fields` read them.
+
+    Zarr stores may grow meanwhile: what was there stays. What is not there any more was read
+    before.
+
+    Raises
+    ------
+    InputError
+    """
+    for path, known in ds.encoding.get(SOURCES, {}).get("files", {}).items():
+        if "://" not in path and Path(path).is_file() and _local_state(path) != known:
+            raise InputError(
+                f"{path} was changed while it was read, so that old and new fields may be mixed; "
+                "run again when it is whole."
+            )
 
 
 def fingerprint(ds: xr.Dataset) -> str:

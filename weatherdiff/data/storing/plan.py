@@ -227,18 +227,24 @@ def _shard(most: int, chunk: int) -> int:
     return chunk if chunk <= min(2 * most, MOST_FRAMES) else most
 
 
-def analysis_times(ds: xr.Dataset) -> Int:
+def analysis_times(ds: xr.Dataset, *, fewest: int = 2) -> Int:
     """Give the times of a canonical Dataset in seconds since 1970-01-01 UTC of their calendar.
+
+    Parameters
+    ----------
+    ds : Dataset
+    fewest : int
+        Times that there must be.
 
     Raises
     ------
     InputError
-        They are no dates of a calendar that is known, or there is one time only.
+        They are no dates of a calendar that is known, or there are too few.
     """
     if "time" not in ds.coords:
         raise InputError("No variable of the data set depends on time.")
     times = Calendar.of(ds["time"]).seconds(ds["time"].values)
-    if len(times) < 2:
+    if len(times) < fewest:
         raise InputError(f"The data have {len(times)} times; a forecast needs more.")
     return times
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -39,6 +40,8 @@ def working_folder(path: Path, plan: Plan, *, overwrite: bool) -> Iterator[Path]
     StorageError
         ``path`` exists, and is not to be overwritten; or the disk is full.
     """
+    if path.is_symlink():  # to a larger disk, say: the store belongs there
+        path = Path(os.path.realpath(path))
     require_free(path, overwrite=overwrite)
     # after the pattern of staging's names, which puts back what was moved aside for it
     folder = path.with_name(f".{path.name}.prepared.working")
