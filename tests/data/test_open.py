@@ -732,3 +732,23 @@ def test_a_zarr_gives_its_variables_in_one_order_whenever_it_is_opened(tmp_path)
         for name in ["own.zarr"] * 10 + ["consolidated.zarr"]
     }
     assert orders == {tuple(sorted(names))}
+
+
+def test_a_chunk_that_is_not_there_is_told_once_for_each_array(tmp_path, caplog):
+    coords = {
+        "time": np.datetime64("2020-03-01", "ns") + np.arange(6) * np.timedelta64(6, "h"),
+        "latitude": [10.0, 20.0],
+        "longitude": [0.0, 10.0, 20.0, 30.0],
+    }
+    wind = np.random.default_rng(0).normal(size=(6, 2, 4)).astype(np.float32)
+    names = ("10m_u_component_of_wind", "10m_v_component_of_wind")
+    ds = xr.Dataset({name: (tuple(coords), wind, {"units": "m s**-1"}) for name in names}, coords)
+    path = tmp_path / "own.zarr"
+    ds.chunk(time=1).to_zarr(path, zarr_format=3, consolidated=False)
+    for time in (2, 4):
+        (path / names[0] / "c" / str(time) / "0" / "0").unlink()
+    with caplog.at_level(logging.WARNING, "weatherdiff"):
+        open_fields(path).load()
+    told = [m for m in caplog.messages if "is not there, and is read as the fill value" in m]
+    assert len(told) == 1
+    assert f"own.zarr: {names[0]}/c/" in told[0]

@@ -7,6 +7,7 @@ consolidated metadata. Its decoders allocate what the first bytes of a chunk say
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
 import zipfile
@@ -33,6 +34,7 @@ from weatherdiff.errors import InputError
 
 __all__ = ["GuardedStore", "guarded_store"]
 
+_LOG = logging.getLogger(__name__)
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 _ABSENT = 2**64 - 1  # offset and size of a chunk that a shard does not hold
 
@@ -86,6 +88,7 @@ class GuardedStore(WrapperStore[Store]):
         self.name = name
         self._root = os.path.realpath(store.root) if isinstance(store, LocalStore) else None
         self._layouts: dict[str, ArrayLayout] = {}
+        self._sparse: list[ArrayLayout] = []  # that chunks were missed of
 
     def _with_store(self, store: Store) -> GuardedStore:
         return type(self)(store, name=self.name)
@@ -102,6 +105,7 @@ class GuardedStore(WrapperStore[Store]):
         prototype = prototype or default_buffer_prototype()
         data = await self._store.get(key, prototype, byte_range)
         if data is None:
+            self._tell_absent(key, layout)
             return None
         if key.rpartition("/")[2] in _METADATA:
             self._learn(key, data.to_bytes())
@@ -145,6 +149,22 @@ class GuardedStore(WrapperStore[Store]):
         """
         if self._root is not None:
             self._require_stored(self._root, self._layouts.values())
+
+    def _tell_absent(self, key: str, layout: ArrayLayout | None) -> None:
+        """Say of each array once that a chunk of it is not there.
+
+        It is no error: chunks of nothing but the fill value are often left out. But a chunk that
+        was lost looks the same, and a fill value of 0 is no mark of missing data.
+        """
+        if layout is None or len(layout.shape) < 2 or key.rpartition("/")[2] in _METADATA:
+            return
+        if all(layout is not known for known in self._sparse):
+            self._sparse.append(layout)
+            _LOG.warning(
+                "%s: %s is not there, and is read as the fill value of its array, as is any other "
+                "that is absent. Nothing tells a chunk that was lost from one that was left out.",
+                self.name, key,
+            )  # fmt: skip
 
     def _layout(self, key: str) -> ArrayLayout | None:
         """Layout of the array that a chunk belongs to."""
