@@ -16,6 +16,7 @@ def parameters(output: Path) -> str:
         f"output={output}",
         # The one that is shown: most of the time goes to the report's pictures of each.
         "data.variables=[2m_temperature]",
+        "evaluation.events=[{variable: 2m_temperature, above_percentile: 90}]",
         "forecast.noise={2m_temperature: [0.93, 1.0]}",
         "model.size=tiny",
         "training.steps=8",
