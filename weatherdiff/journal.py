@@ -73,7 +73,7 @@ class _Text(logging.Formatter):
 class _Unfailing(logging.StreamHandler[TextIO]):
     """That a log is full or gone is told to nobody: there is nowhere to tell it."""
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Go on."""
 
 

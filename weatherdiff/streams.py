@@ -30,7 +30,7 @@ def open_streams() -> None:
         except OSError:
             _lead_nowhere(number)
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, mode, closefd=False))
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def say(text: object) -> None:
@@ -66,7 +66,7 @@ def _lead_nowhere(number: int) -> None:
 
 
 class LineStream(io.TextIOBase):
-    """A stream that gives each line that is written to it to a function.
+    r"""A stream that gives each line that is written to it to a function.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class LineStream(io.TextIOBase):
     Examples
     --------
     >>> stream = LineStream(print, 2)
-    >>> _ = stream.write("one\\ntw")
+    >>> _ = stream.write("one\ntw")
     one
     >>> stream.close()
     tw
