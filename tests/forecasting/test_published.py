@@ -1,4 +1,4 @@
-"""A forecast that goes, or changes, while it is read is an error; so is one that leads elsewhere."""
+"""A forecast that goes or changes while it is read is an error; so is one that leads elsewhere."""
 
 from __future__ import annotations
 

@@ -39,6 +39,10 @@ CALENDARS = {
 }
 _ALIASES = {"365_day": "noleap", "366_day": "all_leap", "standard": STANDARD, "gregorian": STANDARD}
 _EPOCH = "seconds since 1970-01-01 00:00:00"
+#: How a date begins that pandas guesses nothing of: "12:00", "06" and "today" are of the day it is
+#: for it, and 1/2/2020 is whatever it is where pandas was written.
+_DATED = re.compile(r"\d{4}(-|Q|$)|\d{8}(T| |$)")
+
 _DATE = re.compile(
     r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d)(?::(\d\d)(?::(\d\d)(?:\.0*)?)?)?)?)?)?"
     r"\s*(?:Z|[+-]00:?00)?"
@@ -166,7 +170,8 @@ class Calendar:
         if not self.standard:
             return self._span(str(time))[0]
         try:
-            stamp = pd.Timestamp(time)
+            dated = not isinstance(time, str) or _DATED.match(time.strip())
+            stamp = pd.Timestamp(time) if dated else pd.NaT
         except ValueError:
             stamp = pd.NaT
         if stamp is pd.NaT:
@@ -192,7 +197,7 @@ class Calendar:
             offset = pd.Timestamp(text).utcoffset() if instant else None
         except ValueError as error:
             raise ConfigError(f"Not a date: {text!r} ({error}).") from None
-        if span is pd.NaT or offset:
+        if span is pd.NaT or offset or not _DATED.match(text.strip()):
             raise ConfigError(f'Not a date in UTC: {text!r}; write for example "2018-06-01T06".')
         ends = (span.start_time, span.start_time if instant else span.end_time)
         first, last = (int(end.floor("s").timestamp()) for end in ends)
