@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -213,12 +214,14 @@ def _call(options: argparse.Namespace) -> None:
         return
     overrides = list(options.set)
     if options.verb == "forecast":
-        for option, key, _ in FORECAST_OPTIONS:
+        for option, key, kind in FORECAST_OPTIONS:
             value = getattr(options, option.replace("-", "_"))
             if value is not None:
-                overrides.append(f"{key}=[{value}]" if option == "init" else f"{key}={value}")
+                # as texts are: in quotes, where a # or a : means nothing
+                text = value if kind is int else json.dumps(value, ensure_ascii=False)
+                overrides.append(f"{key}=[{value}]" if option == "init" else f"{key}={text}")
     if options.verb == "batch" and options.scheduler is not None:
-        overrides.append(f"forecast.scheduler={options.scheduler}")
+        overrides.append(f"forecast.scheduler={json.dumps(options.scheduler)}")
     config = load_config(options.config, overrides)
     match options.verb:
         case "check":
@@ -297,7 +300,8 @@ def _demo(output: Path) -> None:
     from weatherdiff.config import load_config
 
     demo = files("weatherdiff") / "data" / "sample" / "demo.yaml"
-    config = load_config(os.fspath(demo), [f"output={output}"])  # type: ignore[call-overload]
+    here = json.dumps(os.fspath(output), ensure_ascii=False)
+    config = load_config(os.fspath(demo), [f"output={here}"])  # type: ignore[call-overload]
     say(workflow.run(config))
     _say_where(config)
 
