@@ -36,6 +36,7 @@ from weatherdiff.evaluation import (
 )
 from weatherdiff.grid import Grid
 from weatherdiff.staging import staged
+from weatherdiff.tasks.crew import Crew
 from weatherdiff.tasks.running import open_cluster
 
 __all__ = ["baselines", "comparisons", "executor_of", "open_any_forecasts", "score_settings"]
@@ -208,7 +209,9 @@ def comparisons(statistics: xr.Dataset) -> dict[str, xr.Dataset]:
 
 
 @contextmanager
-def executor_of(scheduler: str | None, workers: int | None) -> Iterator[Executor]:
+def executor_of(
+    scheduler: str | None, workers: int | None, patience: float
+) -> Iterator[Executor | Crew]:
     """Threads of this process, or a cluster of ``dask.distributed``.
 
     Parameters
@@ -217,10 +220,17 @@ def executor_of(scheduler: str | None, workers: int | None) -> Iterator[Executor
         Address of a running dask scheduler, such as ``tcp://10.0.0.1:8786``, or ``local:4``.
     workers : int, optional
         Threads, as many as there are processors unless given.
+    patience : float
+        Seconds that the cluster may be without workers.
+
+    Raises
+    ------
+    ConfigError, StorageError
+        See :func:`weatherdiff.tasks.running.open_cluster`.
     """
     if scheduler is None:
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
             yield pool
         return
-    with open_cluster(scheduler) as client, client.get_executor() as cluster:
-        yield cluster
+    with open_cluster(scheduler, patience) as crew:
+        yield crew

@@ -294,6 +294,20 @@ def test_static_fields_may_come_with_any_of_the_files(tmp_path):
     assert_canonical(open_fields(f"{tmp_path}/*.nc"), ds)
 
 
+def test_files_are_joined_without_a_look_for_a_cluster(tmp_path, monkeypatch):
+    for number in (0, 1):
+        canonical().isel(time=slice(number, number + 1)).to_netcdf(tmp_path / f"{number}.nc")
+    asked = []
+
+    def look():  # which imports dask.distributed, for half a second
+        asked.append(1)
+        raise ValueError("no client")
+
+    monkeypatch.setattr("distributed.get_client", look)
+    open_fields(f"{tmp_path}/*.nc")
+    assert not asked
+
+
 def test_times_that_interleave_between_files_are_sorted(tmp_path):
     for start in (0, 1):
         canonical().isel(time=slice(start, None, 2)).to_netcdf(tmp_path / f"{start}.nc")

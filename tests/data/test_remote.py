@@ -224,3 +224,27 @@ def test_pauses_grow_to_half_a_minute():
         pauses = [patience.pause(failures) for _ in range(20)]
         assert longest / 2 <= min(pauses) <= max(pauses) <= longest
     assert len(set(pauses)) > 1
+
+
+@pytest.mark.deep  # gcsfs is large, and its emulator not needed otherwise: the extra "peers"
+def test_google_storage_is_read_as_the_others_are(grown, tmp_path, monkeypatch):
+    emulator = pytest.importorskip("gcp_storage_emulator.server")
+    # else gcsfs asks Google itself, without end, what kind of bucket it is
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    gcsfs = pytest.importorskip("gcsfs")
+    server = emulator.create_server("127.0.0.1", 0, in_memory=True, default_bucket="weather")
+    server.start()
+    try:
+        port = server._api._httpd.server_address[1]
+        options = {"token": "anon", "endpoint_url": f"http://127.0.0.1:{port}"}
+        grown.to_netcdf(tmp_path / "a.nc")
+        grown.chunk(time=20).to_zarr(tmp_path / "a.zarr", zarr_format=2, consolidated=True)
+        files = gcsfs.GCSFileSystem(**options)
+        for name in ("a.nc", "a.zarr"):
+            files.put(str(tmp_path / name), f"weather/{name}", recursive=True)
+            ds = open_fields(f"gs://weather/{name}", storage_options=options)
+            xr.testing.assert_equal(ds.load(), grown)
+        with pytest.raises(MissingInputError, match="no file or Zarr store here"):
+            open_fields("gs://weather/other.zarr", storage_options=options)
+    finally:
+        server.stop()

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from weatherdiff.config import load_config
 from weatherdiff.errors import ConfigError, InputError, StorageError, WeatherdiffError
 from weatherdiff.forecasting import fanout
 from weatherdiff.forecasting.writer import verify_forecast
+from weatherdiff.tasks.crew import Crew
 from weatherdiff.tasks.running import open_cluster
 from weatherdiff.workflow.making import make_forecast
 from weatherdiff.workflow.sampling import Sampler
@@ -35,17 +37,17 @@ PRODUCTS = {"mean": True, "quantiles": [0.5]}
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
+def crew() -> Iterator[Crew]:
     """One worker process: when it dies, what it held is lost."""
-    with open_cluster("local:1") as client:
-        yield client
+    with open_cluster("local:1") as crew:
+        yield crew
 
 
-def make(here: Any, client: Client | None = None, **options: Any) -> list[dict[str, Any]]:
+def make(here: Any, crew: Crew | None = None, **options: Any) -> list[dict[str, Any]]:
     """Make and publish the forecast; return what is reported."""
     reports: list[dict[str, Any]] = []
     sampler = Sampler(load_config(here.config))
-    sampler.client = client
+    sampler.workers = crew
     make_forecast(sampler, INIT, report=lambda **facts: reports.append(facts), **options)
     verify_forecast(here.forecasts / NAME)
     assert here.hidden == []
@@ -97,7 +99,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, folder: Path, *, deaths: int, error:
 
 
 def test_a_worker_that_dies_costs_nothing_but_time(
-    client: Client,
+    crew: Crew,
     site: Callable,
     hashes: Callable,
     whole: dict[str, str],
@@ -106,7 +108,7 @@ def test_a_worker_that_dies_costs_nothing_but_time(
 ) -> None:
     poison(monkeypatch, tmp_path, deaths=1, error=False)
     here = site()
-    reports = make(here, client)
+    reports = make(here, crew)
     assert sorted((r["unit"], r["members"]) for r in reports) == [(0, 2), (1, 2), (2, 1)]
     assert len(list(tmp_path.glob("*.fatal"))) == 1
     assert hashes(here.forecasts / NAME) == whole
@@ -114,15 +116,15 @@ def test_a_worker_that_dies_costs_nothing_but_time(
 
 @pytest.mark.deep
 def test_members_in_lockstep_are_drawn_by_a_cluster(
-    client: Client, site: Callable, hashes: Callable
+    crew: Crew, site: Callable, hashes: Callable
 ) -> None:
     ours, theirs = without_members(site()), without_members(site())
-    assert make(ours, client) == make(theirs)
+    assert make(ours, crew) == make(theirs)
     assert hashes(ours.forecasts / NAME) == hashes(theirs.forecasts / NAME)
 
 
 def test_a_unit_that_fails_three_times_is_named(
-    client: Client,
+    crew: Crew,
     site: Callable,
     hashes: Callable,
     whole: dict[str, str],
@@ -133,12 +135,12 @@ def test_a_unit_that_fails_three_times_is_named(
     here = site()
     with pytest.raises(
         InputError,
-        match=r"Members 2 to 3 of the forecast from 2020-01-30T06 could not be drawn: tried 3 "
+        match=r"Members 2 to 3 of the forecast from 2020-01-30T06 could not be done: tried 3 "
         r"times on the cluster; the last time, InputError: the unit is poison\.",
     ):
-        make(here, client)
+        make(here, crew)
     assert here.visible == []
-    reports = make(here, client)  # which is no poison any more; what was done stays done
+    reports = make(here, crew)  # which is no poison any more; what was done stays done
     assert {r["unit"] for r in reports} <= {1, 2}
     assert hashes(here.forecasts / NAME) == whole
 
@@ -150,24 +152,18 @@ def test_a_unit_that_kills_three_workers_is_named(
 ) -> None:
     poison(monkeypatch, tmp_path, deaths=9, error=False)
     here = site() if keep else without_members(site())
-    with open_cluster("local:2") as client:
+    with open_cluster("local:2") as crew:
         with pytest.raises(WeatherdiffError, match=r"Members 2 to 3 .* the worker died") as caught:
-            make(here, client)
+            make(here, crew)
         assert caught.value.exit_code == 70
         assert len(list(tmp_path.glob("*.fatal"))) == 3  # no more workers than that
     monkeypatch.undo()
     make(here)
 
 
-@pytest.mark.parametrize("keep", [True, pytest.param(False, marks=pytest.mark.deep)])
-def test_a_cluster_that_loses_all_its_workers_is_given_up_and_the_units_are_named(
-    site: Callable, hashes: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, keep: bool
-) -> None:
-    poison(monkeypatch, tmp_path, deaths=1, error=False)
-    here, other = (site() if keep else without_members(site()) for _ in range(2))
-    document = yaml.safe_load(here.config.read_text())
-    document["forecast"]["worker_timeout"] = 0.5
-    here.config.write_text(yaml.safe_dump(document))
+@contextmanager
+def one_worker() -> Iterator[tuple[Client, subprocess.Popen[bytes]]]:
+    """Give a cluster of one worker, which nobody starts again."""
     with LocalCluster(
         n_workers=0, host="127.0.0.1", dashboard_address=":0", silence_logs=logging.CRITICAL
     ) as cluster:
@@ -180,10 +176,20 @@ def test_a_cluster_that_loses_all_its_workers_is_given_up_and_the_units_are_name
         )  # fmt: skip
         with Client(cluster) as client:
             client.wait_for_workers(1)
-            with pytest.raises(
-                StorageError, match=r"no workers for 0\.5 s; .* the members 2 to 3, 4 to 4 "
-            ) as caught:
-                make(here, client)
+            yield client, worker
+
+
+@pytest.mark.parametrize("keep", [True, pytest.param(False, marks=pytest.mark.deep)])
+def test_a_cluster_that_loses_all_its_workers_is_given_up_and_the_units_are_named(
+    site: Callable, hashes: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, keep: bool
+) -> None:
+    poison(monkeypatch, tmp_path, deaths=1, error=False)
+    here, other = (site() if keep else without_members(site()) for _ in range(2))
+    with one_worker() as (client, worker):
+        with pytest.raises(
+            StorageError, match=r"no workers for 0\.5 s; not done: members 2 to 3, 4 to 4 of "
+        ) as caught:
+            make(here, Crew(client, 0.5))
         assert worker.wait() == -signal.SIGKILL
     assert caught.value.exit_code == 74
     assert here.visible == []
@@ -205,12 +211,12 @@ def test_workers_killed_at_any_time(
         other = without_members(site())
         make(other)
         whole = hashes(other.forecasts / NAME)
-    with open_cluster("local:2") as client:
+    with open_cluster("local:2") as crew:
         ended = threading.Event()
         killed = []
 
         def kill() -> None:
-            pids = list(client.run(os.getpid).values())
+            pids = list(crew.client.run(os.getpid).values())
             if not ended.wait(rng.uniform(0, 3)):
                 pid = rng.choice(pids)
                 os.kill(pid, signal.SIGKILL)
@@ -218,7 +224,7 @@ def test_workers_killed_at_any_time(
 
         killer = threading.Thread(target=kill)
         killer.start()
-        make(here, client)
+        make(here, crew)
         ended.set()
         killer.join()
     assert hashes(here.forecasts / NAME) == whole

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from weatherdiff.config.section import Section
 from weatherdiff.config.sections import (
@@ -45,6 +46,8 @@ class Config(Section):
     batch: Batch = Batch()
     threads: Positive | None = None
     """CPU threads of the network. One is often fastest for small grids; PyTorch's by default."""
+    worker_timeout: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds that a cluster may be without workers before a verb gives up, with exit code 74."""
 
     @field_validator("forcings", mode="after")
     @classmethod

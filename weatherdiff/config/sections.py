@@ -280,8 +280,8 @@ class Forecast(Section):
     scheduler: str | None = None
     """Who draws the members: the address of a dask scheduler, or ``local:4`` for four processes of
     this machine; the run itself by default. The result does not depend on it."""
-    worker_timeout: Annotated[float, Field(gt=0)] = 300.0
-    """Seconds that a cluster may be without workers before the run gives up, with exit code 74."""
+    worker_timeout: Annotated[float, Field(gt=0)] | None = None
+    """Instead of the key of that name outside the sections, while members are drawn."""
 
     @field_validator("scheduler", mode="after")
     @classmethod

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from weatherdiff.data.storing.manifest import Manifest
 from weatherdiff.data.storing.moments import Moments
 from weatherdiff.data.storing.plan import analysis_times
 from weatherdiff.data.storing.rounding import merge_errors, summarize_errors
-from weatherdiff.data.storing.tasks import FIELDS, FRAMES, LOOKS, Job
+from weatherdiff.data.storing.tasks import FIELDS, FRAMES, LOG, LOOKS, Job
 from weatherdiff.data.storing.working import clean, store_lock
 from weatherdiff.data.windows import Int
 from weatherdiff.errors import GridMismatchError, InputError, StorageError
@@ -106,12 +107,11 @@ def append(
             return store
         clean(path)
         job = _job(store, ds.isel(time=slice(first, None)), times[first:], fingerprint(ds))
-        run_tasks(
-            job, "write_fields", job.indices, scheduler=scheduler, done=counted(job, progress)
-        )
+        run = partial(run_tasks, job, scheduler=scheduler, notes=path / LOG)
+        run("write_fields", job.indices, done=counted(job, progress))
         filled = store.metadata["fill"] is not None
         findings = control_quality(job, _quality(store), filled=filled)
-        run_tasks(job, "write_changes", job.indices, scheduler=scheduler)
+        run("write_changes", job.indices)
         if any(entry["key"] != job.key for entry in job.entries()):
             raise StorageError(f"Another run has written to {path} meanwhile; run prepare again.")
         rows = np.concatenate([job.frame_table(index) for index in job.indices])

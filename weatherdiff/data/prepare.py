@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Required, TypedDict, Unpack, get_args
 
@@ -30,7 +31,7 @@ from weatherdiff.data.storing.moments import Moments
 from weatherdiff.data.storing.plan import BLOCK_BYTES, Plan, analysis_times, require_step
 from weatherdiff.data.storing.profiles import Profile, ProfileName
 from weatherdiff.data.storing.rounding import summarize_errors
-from weatherdiff.data.storing.tasks import FRAMES, SEEN, Job
+from weatherdiff.data.storing.tasks import FRAMES, LOG, SEEN, Job
 from weatherdiff.data.storing.working import empty, working_folder
 from weatherdiff.data.windows import Period, WindowSpec
 from weatherdiff.errors import ConfigError, StorageError
@@ -214,13 +215,12 @@ def prepare(
             profile=profile, looker=looker, calendar=calendar,
             infinite="missing" if quality == "mark" else "refused",
         )  # fmt: skip
-        run_tasks(
-            job, "write_fields", job.indices, scheduler=scheduler, done=counted(job, progress)
-        )
+        run = partial(run_tasks, job, scheduler=scheduler, notes=folder / LOG)
+        run("write_fields", job.indices, done=counted(job, progress))
         findings = control_quality(job, quality, filled=fill is not None)
         frames, mask = _learn(folder)
         whole, transforms = judge(ds, frames, mask, period, fill)
-        run_tasks(job, "write_changes", job.indices, scheduler=scheduler)
+        run("write_changes", job.indices)
         job.blocks.clear()
         if any(entry["key"] != job.key for entry in job.entries()):
             raise StorageError(f"Another run has written to {path} meanwhile; run prepare again.")

@@ -6,7 +6,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from weatherdiff.evaluation.aggregate import merge_statistics, scores_from
@@ -15,6 +18,8 @@ from weatherdiff.evaluation.estimators import crps_from_parts
 from weatherdiff.evaluation.matching import Match, match
 from weatherdiff.evaluation.settings import Settings
 from weatherdiff.evaluation.storage import StatisticsStore
+from weatherdiff.tasks.attempts import run_tried
+from weatherdiff.tasks.crew import Crew
 
 __all__ = ["evaluate", "statistics"]
 
@@ -95,7 +100,6 @@ def evaluate(
     Examples
     --------
     >>> import numpy as np
-    >>> import numpy as np
     >>> from weatherdiff.evaluation import ClimatologyEnsemble, Persistence
     >>> rng = np.random.default_rng(1)
     >>> time = np.arange("2020-01-01", "2020-01-21", 12, dtype="datetime64[h]")
@@ -144,13 +148,15 @@ def statistics(
     settings: Settings | None = None,
     store: str | os.PathLike[str] | None = None,
     replace: bool = False,
-    executor: Executor | None = None,
+    executor: Executor | Crew | None = None,
     progress: Progress | None = None,
 ) -> xr.Dataset:
     """Sum the scores over the cells, for each initial time: what adds over parts of the work.
 
     Parameters, errors and the treatment of missing values are those of :func:`evaluate`; with
-    ``replace``, a ``store`` of other statistics is replaced once the new ones are whole.
+    ``replace``, a ``store`` of other statistics is replaced once the new ones are whole. With a
+    ``store``, a :class:`~weatherdiff.tasks.crew.Crew` may run the blocks, too: each is tried again
+    if its worker dies, and what is not done is named.
 
     Returns
     -------
@@ -167,15 +173,39 @@ def statistics(
         kept.confirm(score_block)
         remaining = kept.due()
         if len(remaining.inits):
-            for part in _run(remaining, executor, progress):
+            for part in _run(remaining, executor, progress, kept.notes):
                 kept.add(part)
         return kept.publish()
 
 
+@dataclass(frozen=True)
+class _Blocks:
+    """What is sent to each worker of a cluster, once."""
+
+    matched: Match
+    blocks: list[slice]
+
+    def score(self, number: int) -> xr.Dataset:
+        from weatherdiff.evaluation.streaming import score_block
+
+        return score_block(self.matched.select(self.blocks[number]))
+
+    def name(self, numbers: list[int]) -> str:
+        """Name blocks by their initial times, which are many."""
+        inits = np.concatenate([self.matched.inits[self.blocks[number]] for number in numbers])
+        first, last = inits.min().astype("datetime64[m]"), inits.max().astype("datetime64[m]")
+        if first == last:
+            return f"the scores of the forecast from {first}"
+        return f"the scores of {len(inits)} of the forecasts from {first} to {last}"
+
+
 def _run(
-    matched: Match, executor: Executor | None, progress: Progress | None
+    matched: Match,
+    executor: Executor | Crew | None,
+    progress: Progress | None,
+    notes: Path | None = None,
 ) -> Iterator[xr.Dataset]:
-    """Score all blocks, here or on an executor, and give each as it is done."""
+    """Score all blocks, here, on an executor or by a crew, and give each as it is done."""
     from weatherdiff.evaluation.streaming import score_block
 
     done, total = 0, len(matched.inits)
@@ -191,6 +221,14 @@ def _run(
     if executor is None:
         for block in blocks:
             yield told(score_block(matched.select(block)))
+        return
+    if isinstance(executor, Crew):
+        if notes is None:
+            raise ValueError("a crew needs a store, where it notes what it has begun")
+        job = _Blocks(matched, matched.blocks())
+        arguments: dict[int, tuple[()]] = dict.fromkeys(range(len(job.blocks)), ())
+        for _, part in run_tried(executor, job, "score", arguments, notes=notes, name=job.name):
+            yield told(part)
         return
     # A few more in the queue than can run, and given in order: neither blocks nor results pile up,
     # and sums over initial times do not depend on which block was first.

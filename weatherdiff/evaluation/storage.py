@@ -226,6 +226,11 @@ class StatisticsStore:
                 return False
         return True
 
+    @property
+    def notes(self) -> Path:
+        """Folder for what a cluster notes of blocks that are begun."""
+        return self._parts / "begun"
+
     def due(self) -> Match:
         """Give what is to be scored: initial times without sums, or with more observations now."""
         matched = self._matched

@@ -8,28 +8,25 @@ asked for it gives the forecast its parts, and its name.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import xarray as xr
 
-from weatherdiff.errors import StorageError, WeatherdiffError
+from weatherdiff.errors import StorageError
 from weatherdiff.forecasting.drawing import Drawn, UnitWriter
 from weatherdiff.forecasting.forecaster import Forecaster
 from weatherdiff.forecasting.manifest import entry_of
 from weatherdiff.forecasting.observations import ObservationTable
 from weatherdiff.forecasting.rollout import Drawer, Rollout
 from weatherdiff.forecasting.sampling import Sampling
-from weatherdiff.tasks.attempts import AbandonedTasksError, FailedTaskError, run_tried
-from weatherdiff.tasks.crew import PATIENCE
-
-if TYPE_CHECKING:
-    from dask.distributed import Client
+from weatherdiff.tasks.attempts import run_tried
+from weatherdiff.tasks.crew import Crew
 
 __all__ = ["Drawing", "draw_groups", "draw_units", "identity"]
 
@@ -104,26 +101,25 @@ def identity(model: Path) -> str:
 
 
 def draw_units(
-    client: Client,
+    crew: Crew,
     drawing: Drawing,
     units: Iterable[int],
     *,
-    take: Callable[[Drawn], None],
     failed: Failed = lambda *_: None,
-    patience: float = PATIENCE,
-) -> None:
+) -> Iterator[Drawn]:
     """Have units of members drawn by a cluster.
 
     Parameters
     ----------
-    client : dask.distributed.Client
+    crew : Crew
     drawing : Drawing
     units : iterable of int
-    take : callable
-        Given each unit that is drawn, in this process, one after the other.
     failed : callable, optional
-    patience : float
-        Seconds that the cluster may be without workers.
+
+    Yields
+    ------
+    Drawn
+        Each unit, as it is drawn.
 
     Raises
     ------
@@ -131,85 +127,58 @@ def draw_units(
         A unit has failed three times; it is named, with what happened the last time. The kind is
         that of the last error, if that was one of ours.
     StorageError
-        The cluster has had no workers for too long; the members that are not drawn are named.
-    MissingInputError
-        The cluster is gone.
+        The cluster has had no workers for too long, or is gone; the members that are not drawn are
+        named.
     """
     numbers = drawing.writer.units
-    try:
-        run_tried(
-            client,
-            drawing,
-            "unit",
-            units,
-            notes=drawing.writer.hidden / "begun",
-            done=lambda _, drawn: take(drawn),
-            failed=lambda unit, times, cause: failed(numbers[unit], times, cause),
-            patience=patience,
-        )
-    except FailedTaskError as error:
-        raise _named(error, drawing, numbers[error.index]) from error
-    except AbandonedTasksError as error:
-        raise _abandoned(error, drawing, [numbers[unit] for unit in error.indices]) from error
+    arguments: dict[int, tuple[()]] = dict.fromkeys(units, ())
+    for _, drawn in _tried(crew, drawing, "unit", arguments, numbers, failed):
+        yield drawn
 
 
 def draw_groups(
-    client: Client,
+    crew: Crew,
     drawing: Drawing,
     groups: list[range],
     *,
     failed: Failed = lambda *_: None,
-    patience: float = PATIENCE,
 ) -> Drawer:
     """Give what draws the groups of a rollout by a cluster; see :attr:`Rollout.drawer`.
 
-    What the workers draw comes back by the network, and is held until all of a block is there: the
-    memory of this process has one more block of frames of all members.
-
-    Parameters and errors are those of :func:`draw_units`.
+    What the workers draw comes back by the network. Parameters and errors are those of
+    :func:`draw_units`.
     """
     numbers = [range(g.start, min(g.stop, drawing.members)) for g in groups]
 
-    def draw(block: int, behind: dict[int, Any]) -> Iterable[tuple[int, Any]]:
-        drawn: dict[int, Any] = {}
-        try:
-            run_tried(
-                client,
-                drawing,
-                "group",
-                behind,
-                notes=drawing.writer.hidden / "begun",
-                arguments=lambda group: (block, behind[group]),
-                done=drawn.__setitem__,
-                failed=lambda group, times, cause: failed(numbers[group], times, cause),
-                patience=patience,
-            )
-        except FailedTaskError as error:
-            raise _named(error, drawing, numbers[error.index]) from error
-        except AbandonedTasksError as error:
-            left = [numbers[group] for group in error.indices]
-            raise _abandoned(error, drawing, left) from error
-        return drawn.items()
+    def draw(block: int, behind: dict[int, Any]) -> Iterator[tuple[int, Any]]:
+        arguments = {group: (block, past) for group, past in behind.items()}
+        return _tried(crew, drawing, "group", arguments, numbers, failed)
 
     return draw
 
 
-def _named(error: FailedTaskError, drawing: Drawing, numbers: range) -> WeatherdiffError:
-    """Say in words which unit it was that failed."""
-    kind = type(error.error) if isinstance(error.error, WeatherdiffError) else WeatherdiffError
-    return kind(
-        f"Members {numbers.start} to {numbers.stop - 1} of the forecast from "
-        f"{drawing.writer.path.stem} could not be drawn: tried {error.times} times on the cluster; "
-        f"the last time, {error.cause.rstrip('.')}."
-    )
+def _tried(
+    crew: Crew,
+    drawing: Drawing,
+    task: str,
+    arguments: Mapping[int, tuple[Any, ...]],
+    numbers: list[range],
+    failed: Failed,
+) -> Iterator[tuple[int, Any]]:
+    """Have tasks done by a cluster, and named by the members that they draw."""
 
+    def name(indices: list[int]) -> str:
+        members = ", ".join(f"{numbers[i].start} to {numbers[i].stop - 1}" for i in indices)
+        return f"members {members} of the forecast from {drawing.writer.path.stem}"
 
-def _abandoned(error: AbandonedTasksError, drawing: Drawing, numbers: list[range]) -> StorageError:
-    """Say in words which units are not done."""
-    left = ", ".join(f"{part.start} to {part.stop - 1}" for part in numbers)
-    return StorageError(
-        f"{error.cause}; of the forecast from {drawing.writer.path.stem} the members {left} are "
-        "not drawn. What is done is kept: start workers, and run again."
+    return run_tried(
+        crew,
+        drawing,
+        task,
+        arguments,
+        notes=drawing.writer.hidden / "begun",
+        name=name,
+        failed=lambda index, times, cause: failed(numbers[index], times, cause),
     )
 
 

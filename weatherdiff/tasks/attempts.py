@@ -7,57 +7,21 @@ beginning of a task in a file of the shared file system: what killed it is then 
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weatherdiff.tasks.crew import PATIENCE, Crew, IdleClusterError
+from weatherdiff.errors import StorageError, WeatherdiffError
+from weatherdiff.tasks.crew import ANSWER, Crew, IdleClusterError
 
 if TYPE_CHECKING:
-    from dask.distributed import Client, Future
+    from dask.distributed import Future
 
-__all__ = ["TRIES", "AbandonedTasksError", "FailedTaskError", "run_tried"]
+__all__ = ["TRIES", "run_tried"]
 
 TRIES = 3
 DIED = "the worker died while it was at it (killed, out of memory, or crashed)"
-
-
-class FailedTaskError(Exception):
-    """A task that has failed as often as it may.
-
-    Attributes
-    ----------
-    index : int
-        Which.
-    times : int
-        How often.
-    cause : str
-        What happened the last time.
-    error : Exception or None
-        The last time's, unless the worker died.
-    """
-
-    def __init__(self, index: int, times: int, cause: str, error: BaseException | None) -> None:
-        super().__init__(f"Task {index} failed {times} times; the last time, {cause}.")
-        self.index, self.times, self.cause, self.error = index, times, cause, error
-
-
-class AbandonedTasksError(Exception):
-    """Tasks that no worker is left for.
-
-    Attributes
-    ----------
-    indices : list of int
-        Which.
-    cause : str
-        How long they were waited for.
-    """
-
-    def __init__(self, indices: list[int], cause: str) -> None:
-        super().__init__(f"{cause}; the tasks {', '.join(map(str, indices))} are not done.")
-        self.indices, self.cause = indices, cause
 
 
 class _SpentError(Exception):
@@ -65,56 +29,54 @@ class _SpentError(Exception):
 
 
 def run_tried(
-    client: Client,
+    crew: Crew,
     job: Any,
     task: str,
-    indices: Iterable[int],
+    arguments: Mapping[int, tuple[Any, ...]],
     *,
     notes: Path,
-    arguments: Callable[[int], tuple[Any, ...]] = lambda _: (),
-    done: Callable[[int, Any], None],
+    name: Callable[[list[int]], str],
     failed: Callable[[int, int, str], None] = lambda *_: None,
-    patience: float = PATIENCE,
-) -> None:
+) -> Iterator[tuple[int, Any]]:
     """Call a method of ``job`` for each index on a cluster, up to three times if it fails.
 
     Parameters
     ----------
-    client : dask.distributed.Client
+    crew : Crew
     job : object
         It must pickle; sent to each worker once.
     task : str
-        Name of the method. It takes an index and the ``arguments`` of the index.
-    indices : iterable of int
+        Name of the method. It takes an index and the arguments of the index.
+    arguments : mapping
+        The indices, and what the method is given beside them.
     notes : path
         A folder that workers see, for the notes on beginnings. They are removed as tasks are done.
-    arguments : callable, optional
-        What a task is given beside its index; asked for when it is sent.
-    done : callable
-        Told the index and the result of each task as it is done, one after the other.
+    name : callable
+        Gives indices the name that they have in messages, such as "members 2 to 3".
     failed : callable, optional
         Told the index, how many times it has failed, and why it did the last time.
-    patience : float
-        Seconds that the cluster may be without workers.
+
+    Yields
+    ------
+    (int, object)
+        Index and result of each task, as it is done.
 
     Raises
     ------
-    FailedTaskError
-        A task has failed three times, by an error or because its worker died. Those that run are
-        cancelled.
-    AbandonedTasksError
-        The cluster has been without workers for too long.
-    MissingInputError
-        The cluster is gone.
+    WeatherdiffError
+        A task has failed three times, by an error or because its worker died; it is named, with
+        what happened the last time. The kind is that of the last error, if that was one of ours.
+        Those that run are cancelled.
+    StorageError
+        The cluster has been without workers for too long, or is gone; what is not done is named.
     """
-    waiting = deque(indices)
+    waiting = deque(arguments)
     for index in waiting:
         _note(notes, index).unlink(missing_ok=True)
     if not waiting:
         return
     told: dict[int, int] = dict.fromkeys(waiting, 0)
     running: dict[Future, int] = {}
-    crew = Crew(client, patience)
 
     def fail(index: int, times: int, error: BaseException | None = None) -> None:
         """Make it known; give up if that was once too often."""
@@ -125,7 +87,12 @@ def run_tried(
             told[index] = times
             failed(index, times, cause)
         if times >= TRIES:
-            raise FailedTaskError(index, times, cause, error) from error
+            what = name([index])
+            kind = type(error) if isinstance(error, WeatherdiffError) else WeatherdiffError
+            raise kind(
+                f"{what[0].upper()}{what[1:]} could not be done: tried {times} times on the "
+                f"cluster; the last time, {cause.rstrip('.')}."
+            ) from error
 
     try:
         sent = crew.send(job)
@@ -133,29 +100,30 @@ def run_tried(
             workers = crew.threads() or 1  # some may have come, or gone; one task waits for them
             while waiting and len(running) < workers:
                 index = waiting.popleft()
-                future = client.submit(
-                    _try, sent, task, index, notes, *arguments(index), pure=False
+                future = crew.client.submit(
+                    _try, sent, task, index, notes, *arguments[index], pure=False
                 )
                 running[future] = index
-            for future in _first(crew, list(running)):
+            for future in crew.first(running):
                 index = running.pop(future)
-                begun = _begun(notes, index)
-                if future.status == "finished":
-                    result = future.result()
-                    fail(index, min(begun, TRIES) - 1)
-                    _note(notes, index).unlink(missing_ok=True)
-                    done(index, result)
-                    continue
-                error = _error_of(crew, future)
                 waiting.append(index)
-                if error is None:  # its worker, or all that held the job, died
+                done, outcome = _outcome(crew, future)
+                begun = min(_begun(notes, index), TRIES)
+                fail(index, begun - 1 if done else begun, None if done else outcome)
+                if done:
+                    waiting.pop()
+                    _note(notes, index).unlink(missing_ok=True)
+                    yield index, outcome
+                elif outcome is None:  # its worker, or all that held the job, died
                     sent = crew.send(job)
-                fail(index, min(begun, TRIES), error)
     except IdleClusterError as error:
-        raise AbandonedTasksError(sorted([*waiting, *running.values()]), str(error)) from error
+        left = name(sorted([*waiting, *running.values()]))
+        raise StorageError(
+            f"{error}; not done: {left}. What is done is kept: run again when there are workers."
+        ) from error
     finally:
-        if running and client.status == "running":
-            client.cancel(list(running))
+        if running and crew.client.status == "running":
+            crew.client.cancel(list(running))
 
 
 def _try(job: Any, task: str, index: int, notes: Path, *arguments: Any) -> Any:
@@ -179,20 +147,21 @@ def _begun(notes: Path, index: int) -> int:
         return 0
 
 
-def _first(crew: Crew, running: list[Future]) -> list[Future]:
-    """Wait until something has happened to one of them, as long as there is somebody to do it."""
-    while not (ended := [future for future in running if future.status != "pending"]):
-        crew.look()
-        time.sleep(0.02)
-    return ended
+def _outcome(crew: Crew, future: Future) -> tuple[bool, Any]:
+    """Tell whether a task is done; give its result then, else its error, if that was its own."""
+    from concurrent.futures import CancelledError
 
-
-def _error_of(crew: Crew, future: Future) -> BaseException | None:
-    """Give what a task raised; None if it was its worker that failed."""
     from dask.distributed import KilledWorker
 
     crew.require_scheduler()
-    if future.status == "cancelled" or future.status == "lost":
-        return None
-    error = future.exception()
-    return None if isinstance(error, KilledWorker | _SpentError) else error
+    error: BaseException | None = None
+    try:
+        if future.status == "finished":
+            return True, future.result(timeout=max(crew.patience, ANSWER))
+        if future.status == "error":
+            error = future.exception()
+    except TimeoutError:  # whoever had the result is gone, and nobody does it again
+        pass
+    except Exception as again:
+        error = again
+    return False, None if isinstance(error, CancelledError | KilledWorker | _SpentError) else error

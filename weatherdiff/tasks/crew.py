@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from weatherdiff.errors import MissingInputError, StorageError
+from weatherdiff.errors import StorageError
 
 if TYPE_CHECKING:
     from dask.distributed import Client, Future
 
-__all__ = ["PATIENCE", "Crew", "IdleClusterError"]
+__all__ = ["ANSWER", "PATIENCE", "Crew", "IdleClusterError"]
 
 #: Seconds that a cluster may be without workers. Those that died of a machine's restart, or that a
 #: batch system has yet to start, come back in less; an operator should know before the next cycle.
 PATIENCE = 300.0
 
+#: Seconds that a scheduler has for an answer.
+ANSWER = 30.0
+
 _EVERY = 1.0  # seconds from look to look: each asks the scheduler
 
 
 class IdleClusterError(StorageError):
-    """A cluster had no workers for too long."""
+    """A cluster had no workers for too long, or no scheduler."""
 
 
 class Crew:
@@ -44,16 +50,15 @@ class Crew:
         Raises
         ------
         IdleClusterError
-            There have been none for too long.
-        MissingInputError
-            The scheduler is gone.
+            There have been none for too long, or the scheduler is gone.
         """
         self.require_scheduler()
+        scheduler: Any = self.client.scheduler
         try:
-            threads = sum(self.client.nthreads().values())
+            found = self.client.sync(scheduler.ncores, callback_timeout=ANSWER)
         except OSError as error:
-            raise MissingInputError(_GONE) from error
-        self._looked = time.monotonic()
+            raise IdleClusterError(_GONE) from error
+        self._looked, threads = time.monotonic(), sum(found.values())
         if threads:
             self._absent = None
         elif self._absent is None:
@@ -61,15 +66,6 @@ class Crew:
         elif self._looked - self._absent > self.patience:
             raise IdleClusterError(f"The cluster has had no workers for {self.patience:g} s")
         return threads
-
-    def look(self) -> None:
-        """Ask for the workers, if that was not done just now; call this often while waiting.
-
-        Errors are those of :meth:`threads`.
-        """
-        self.require_scheduler()
-        if time.monotonic() - self._looked > _EVERY:
-            self.threads()
 
     def send(self, job: Any) -> Future:
         """Give every worker the job; wait for the first of them.
@@ -92,16 +88,31 @@ class Crew:
                         ) from error
             time.sleep(min(0.5, self.patience))
 
+    def first(self, running: Collection[Future]) -> list[Future]:
+        """Wait until something has happened to one of them; give all that it has happened to.
+
+        Errors are those of :meth:`threads`.
+        """
+        from dask.distributed import wait
+
+        while not (ended := [future for future in running if future.status != "pending"]):
+            self.require_scheduler()
+            if time.monotonic() - self._looked > _EVERY:
+                self.threads()
+            with self.client.as_current(), suppress(TimeoutError, CancelledError):
+                wait(running, timeout=min(_EVERY, self.patience), return_when="FIRST_COMPLETED")
+        return ended
+
     def require_scheduler(self) -> None:
         """Refuse to go on without a scheduler.
 
         Raises
         ------
-        MissingInputError
+        IdleClusterError
             It is gone.
         """
         if self.client.status != "running":
-            raise MissingInputError(_GONE)
+            raise IdleClusterError(_GONE)
 
 
-_GONE = "The dask scheduler is gone; what is done is kept, run again when it is back."
+_GONE = "The dask scheduler is gone"

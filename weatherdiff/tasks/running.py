@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -9,20 +10,19 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from weatherdiff.errors import ConfigError, MissingInputError, StorageError
-from weatherdiff.tasks.crew import PATIENCE, Crew, IdleClusterError
-
-if TYPE_CHECKING:
-    from dask.distributed import Client
+from weatherdiff.errors import ConfigError, StorageError
+from weatherdiff.tasks.attempts import run_tried
+from weatherdiff.tasks.crew import ANSWER, PATIENCE, Crew
 
 __all__ = ["Scheduler", "open_cluster", "run_tasks"]
 
 #: A cluster of so many processes of this machine, for as long as the work takes.
 _LOCAL = re.compile(r"local:([1-9]\d{0,3})")
 
-#: None, ``"threads"``, or a cluster: ``"local:4"``, its address, or a client.
+#: None, ``"threads"``, or a cluster: ``"local:4"``, its address, a client, or a crew.
 Scheduler = Literal["threads"] | str | Any | None
 
 
@@ -32,8 +32,8 @@ def run_tasks(
     indices: Iterable[int],
     *,
     scheduler: Scheduler = None,
+    notes: Path,
     done: Callable[[int], None] = lambda _: None,
-    patience: float = PATIENCE,
 ) -> None:
     """Call a method of ``job`` for each index; the result does not depend on who does it.
 
@@ -44,128 +44,95 @@ def run_tasks(
     task : str
         Name of the method. It takes an index.
     indices : iterable of int
-    scheduler : None, "threads", str or dask.distributed.Client
+    scheduler : None, "threads", str, dask.distributed.Client or Crew
         One after the other by default; else at once, as many as there are processors, or as the
         cluster at that address has; ``"local:4"`` is one of four processes of this machine.
+    notes : path
+        A folder for what a cluster notes of tasks that are begun; see :func:`run_tried`.
     done : callable
         Told the index of each task as it is done.
-    patience : float
-        Seconds that a cluster may be without workers.
 
     Raises
     ------
     ConfigError
         The scheduler is none of these.
-    MissingInputError
-        There is no cluster at the address.
+    WeatherdiffError
+        A task has failed three times on a cluster.
     StorageError
-        All workers of the cluster died, or it had none for too long; the tasks that are not done
-        are named.
+        There is no cluster at the address, or it had no workers for too long; the tasks that are
+        not done are named.
     """
     if scheduler is None:
         for index in indices:
             getattr(job, task)(index)
             done(index)
     elif scheduler == "threads":
-        workers = os.cpu_count() or 1
-        with ThreadPoolExecutor(workers) as pool:
-            _drain(indices, lambda i: pool.submit(getattr(job, task), i), _first, workers, done)
+        _run_on_threads(getattr(job, task), indices, done)
     else:
-        with open_cluster(scheduler) as client:
-            _run_on(Crew(client, patience), job, task, list(indices), done)
-
-
-def _run_on(
-    crew: Crew, job: Any, task: str, indices: list[int], done: Callable[[int], None]
-) -> None:
-    """Call a method of ``job`` for each index on a cluster."""
-    from concurrent.futures import CancelledError
-
-    from dask.distributed import KilledWorker, wait
-
-    left = dict.fromkeys(indices)
-
-    def first(running: list[Any]) -> Iterable[Any]:
-        while True:
-            try:
-                return wait(running, timeout=1, return_when="FIRST_COMPLETED").done
-            except TimeoutError:
-                crew.look()
-
-    def tell(index: int) -> None:
-        del left[index]
-        done(index)
-
-    try:
-        sent = crew.send(job)
-        most = 2 * (crew.threads() or 1)
-        _drain(
-            indices,
-            lambda index: crew.client.submit(_call, sent, task, index, pure=False),
-            first,
-            most,
-            tell,
-        )
-    except (CancelledError, IdleClusterError, KilledWorker) as error:
-        idle = isinstance(error, IdleClusterError)
-        cause = str(error) if idle else "The workers of the cluster died (killed, or out of memory)"
-        raise StorageError(
-            f"{cause}; tasks that are not done: {', '.join(map(str, left))}. What is done is kept: "
-            "start workers, and run again."
-        ) from error
-
-
-def _call(job: Any, task: str, index: int) -> None:
-    getattr(job, task)(index)
-
-
-def _first(running: list[Future[Any]]) -> Iterable[Future[Any]]:
-    return wait(running, return_when=FIRST_COMPLETED).done
-
-
-def _drain(
-    indices: Iterable[int],
-    submit: Callable[[int], Any],
-    first: Callable[[list[Any]], Iterable[Any]],
-    most: int,
-    done: Callable[[int], None],
-) -> None:
-    """Keep ``most`` tasks in the air; after a failure let those finish, and start no more."""
-    queue = iter(indices)
-    running = {submit(index): index for index in islice(queue, most)}
-    try:
-        while running:
-            for future in list(first(list(running))):
-                index = running.pop(future)
-                future.result()
+        with open_cluster(scheduler) as crew:
+            arguments = dict.fromkeys(indices, ())
+            for index, _ in run_tried(crew, job, task, arguments, notes=notes, name=_name):
                 done(index)
-                running.update({submit(i): i for i in islice(queue, 1)})
-    finally:
-        for future in running:
-            future.cancel()
+
+
+def _name(indices: list[int]) -> str:
+    return f"task{'s' if len(indices) > 1 else ''} {', '.join(map(str, indices))}"
+
+
+def _run_on_threads(
+    call: Callable[[int], Any], indices: Iterable[int], done: Callable[[int], None]
+) -> None:
+    """Keep all threads at work; after a failure let those finish, and start no more."""
+    workers, queue = os.cpu_count() or 1, iter(indices)
+    running: dict[Future[Any], int] = {}
+    with ThreadPoolExecutor(workers) as pool:
+
+        def submit(count: int) -> None:
+            running.update({pool.submit(call, index): index for index in islice(queue, count)})
+
+        submit(workers)
+        try:
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    index = running.pop(future)
+                    future.result()
+                    done(index)
+                    submit(1)
+        finally:
+            for future in running:
+                future.cancel()
 
 
 @contextmanager
-def open_cluster(scheduler: Any) -> Iterator[Client]:
+def open_cluster(scheduler: Any, patience: float = PATIENCE) -> Iterator[Crew]:
     """Connect to a cluster of ``dask.distributed``, or start one on this machine.
 
     Parameters
     ----------
-    scheduler : str or dask.distributed.Client
+    scheduler : str, dask.distributed.Client or Crew
         The address of a dask scheduler, ``"local:4"`` for four worker processes of one thread each,
-        which end with the context, or a client, which is left open.
+        which end with the context, or a client or crew, which is left open.
+    patience : float
+        Seconds that the cluster may be without workers; a crew has its own.
+
+    Only tasks go to the cluster: what xarray computes in between is done here, where nobody waits
+    for workers.
 
     Raises
     ------
     ConfigError
         None of these.
-    MissingInputError
+    StorageError
         There is no cluster at the address.
     """
     from dask.distributed import Client
+    from distributed.comm import get_address_host
 
-    if isinstance(scheduler, Client):
+    if isinstance(scheduler, Crew):
         yield scheduler
+        return
+    if isinstance(scheduler, Client):
+        yield Crew(scheduler, patience)
         return
     if not isinstance(scheduler, str):
         raise ConfigError(
@@ -175,23 +142,38 @@ def open_cluster(scheduler: Any) -> Iterator[Client]:
     local = _LOCAL.fullmatch(scheduler)
     if local:
         with _local_cluster(int(local[1])) as client:
-            yield client
+            yield Crew(client, patience)
         return
     try:
-        client = Client(scheduler, timeout="30s")
+        get_address_host(scheduler)
     except ValueError as error:
         raise ConfigError(
             f'scheduler {scheduler!r} is neither "threads", nor "local:4" for four processes, nor '
             f"an address such as tcp://10.0.0.1:8786: {error}"
         ) from error
-    except (OSError, TimeoutError) as error:
-        raise MissingInputError(f"There is no dask scheduler at {scheduler}: {error}.") from error
+    try:
+        with ThreadPoolExecutor(1) as pool:  # the caller may have a loop of its own
+            pool.submit(asyncio.run, _ask(scheduler)).result()
+        client = Client(scheduler, timeout=ANSWER, set_as_default=False)
+    except Exception as error:  # of whatever kind, if something else listens there
+        raise StorageError(
+            f"There is no dask scheduler at {scheduler}, or none that answers within {ANSWER:g} s "
+            f"({str(error) or 'it is silent'}). Start one, or give its address."
+        ) from error
     with client:
-        yield client
+        yield Crew(client, patience)
+
+
+async def _ask(address: str) -> None:
+    """Wait for any answer of a scheduler; a client would wait for ever for one that is silent."""
+    from distributed.core import rpc
+
+    async with rpc(address, timeout=ANSWER) as scheduler:
+        await asyncio.wait_for(scheduler.identity(n_workers=0), ANSWER + 1)
 
 
 @contextmanager
-def _local_cluster(workers: int) -> Iterator[Client]:
+def _local_cluster(workers: int) -> Iterator[Any]:
     """Start processes that leave what is to be said of their work, and of their end, to us."""
     import dask
     from dask.distributed import Client, LocalCluster
@@ -207,6 +189,6 @@ def _local_cluster(workers: int) -> Iterator[Client]:
             memory_limit=0,  # a worker that is paused at some share of the memory waits for ever
             silence_logs=logging.CRITICAL,
         ) as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as client,
     ):
         yield client

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from weatherdiff.data.windows import (
 from weatherdiff.errors import ConfigError, MissingInputError
 from weatherdiff.progress import progress_bar
 from weatherdiff.staging import remove_leftovers
+from weatherdiff.tasks.running import Scheduler, open_cluster
 from weatherdiff.workflow.record import timed
 
 if TYPE_CHECKING:
@@ -85,6 +88,8 @@ def prepare(config: Config, *, overwrite: bool = False, scheduler: str | None = 
     ------
     ConfigError
         There is a store that was prepared with other settings; or ``data.prepare`` is false.
+    StorageError
+        There is no cluster at the address, or it had no workers for ``worker_timeout``.
     """
     if not config.data.prepare:
         raise ConfigError(
@@ -95,12 +100,17 @@ def prepare(config: Config, *, overwrite: bool = False, scheduler: str | None = 
         return _grown(config, scheduler)
     config.output.mkdir(parents=True, exist_ok=True)
     remove_leftovers(config.output)
-    with timed(config, "prepare"), progress_bar("prepare", "times") as progress:
+    ds = open_source(config).assign_attrs({PREPARED_WITH: prepare_settings(config)})
+    with (
+        timed(config, "prepare"),
+        progress_bar("prepare", "times") as progress,
+        _workers(config, scheduler) as workers,
+    ):
         return prepare_store(
-            open_source(config).assign_attrs({PREPARED_WITH: prepare_settings(config)}),
+            ds,
             config.store,
             overwrite=overwrite,
-            scheduler=scheduler,
+            scheduler=workers,
             progress=progress,
             **store_settings(config),
         )
@@ -130,8 +140,21 @@ def _grown(config: Config, scheduler: str | None) -> FieldStore:
     if seconds(ds["time"].values).max() <= store.times[-1]:
         logger.info("%s is there already, and has all times.", config.store)
         return store
-    with progress_bar("prepare", "times") as progress:
-        return append(ds, config.store, scheduler=scheduler, progress=progress)
+    with (
+        progress_bar("prepare", "times") as progress,
+        _workers(config, scheduler) as workers,
+    ):
+        return append(ds, config.store, scheduler=workers, progress=progress)
+
+
+@contextmanager
+def _workers(config: Config, scheduler: str | None) -> Iterator[Scheduler]:
+    """Open a cluster, once for all tasks."""
+    if scheduler is None or scheduler == "threads":
+        yield scheduler
+        return
+    with open_cluster(scheduler, config.worker_timeout) as crew:
+        yield crew
 
 
 def prepare_settings(config: Config) -> str:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -31,9 +31,6 @@ from weatherdiff.signals import stop_if_asked
 from weatherdiff.staging import remove_leftovers
 from weatherdiff.workflow.record import digest, versions
 from weatherdiff.workflow.sampling import MADE_WITH, Sampler
-
-if TYPE_CHECKING:
-    from weatherdiff.forecasting.drawing import Drawn
 
 __all__ = ["Share", "make_forecast"]
 
@@ -167,18 +164,12 @@ def make_forecast(
             ]  # fmt: skip
             _draw_members(sampler, work, ours, init_time, analyses, draw, done)
         else:
-            if sampler.client is not None:
+            if sampler.workers is not None:
                 from weatherdiff.forecasting.fanout import draw_groups
 
                 drawing = sampler.drawing(init_time, analyses, work.writer)
                 told = _telling(init_time, sampler.calendar)
-                rollout.drawer = draw_groups(
-                    sampler.client,
-                    drawing,
-                    rollout.groups,
-                    failed=told,
-                    patience=sampler.config.forecast.worker_timeout,
-                )
+                rollout.drawer = draw_groups(sampler.workers, drawing, rollout.groups, failed=told)
             for unit in advance(work, rollout):
                 done(unit)
                 stop_if_asked()
@@ -209,7 +200,7 @@ def _draw_members(
     done: Callable[[int], None],
 ) -> None:
     """Draw units of members, one after the other, or by a cluster."""
-    if sampler.client is None:
+    if sampler.workers is None:
         for unit in units:
             stop_if_asked()
             work.put(unit, draw(work.units[unit]))
@@ -218,20 +209,12 @@ def _draw_members(
 
     from weatherdiff.forecasting.fanout import draw_units
 
-    def take(drawn: Drawn) -> None:
+    drawing = sampler.drawing(init_time, analyses, work.writer)
+    told = _telling(init_time, sampler.calendar)
+    for drawn in draw_units(sampler.workers, drawing, units, failed=told):
         stop_if_asked()
         work.take(drawn)
         done(drawn.unit)
-
-    drawing = sampler.drawing(init_time, analyses, work.writer)
-    draw_units(
-        sampler.client,
-        drawing,
-        units,
-        take=take,
-        failed=_telling(init_time, sampler.calendar),
-        patience=sampler.config.forecast.worker_timeout,
-    )
 
 
 def _telling(init_time: np.datetime64, calendar: str) -> Callable[[range, int, str], None]:

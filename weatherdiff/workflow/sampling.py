@@ -25,13 +25,12 @@ from weatherdiff.workflow.fields import open_source
 from weatherdiff.workflow.record import digest, set_threads, versions
 
 if TYPE_CHECKING:
-    from dask.distributed import Client
-
     from weatherdiff.config.sections import Forecast
     from weatherdiff.forecasting.drawing import UnitWriter
     from weatherdiff.forecasting.fanout import Drawing
     from weatherdiff.forecasting.forecaster import Forecaster
     from weatherdiff.forecasting.rollout import Rollout
+    from weatherdiff.tasks.crew import Crew
 
 __all__ = ["MADE_WITH", "Sampler"]
 
@@ -51,8 +50,8 @@ class Sampler:
 
     Attributes
     ----------
-    client : dask.distributed.Client or None
-        Of the cluster that draws the members, within :meth:`crew`; we ourselves do without.
+    workers : Crew or None
+        The cluster that draws the members, within :meth:`crew`; we ourselves do without.
     identity : str
         SHA-256 of the description of the model that was loaded.
     """
@@ -65,7 +64,7 @@ class Sampler:
         set_threads(config)
         options = config.forecast
         self.config = config
-        self.client: Client | None = None
+        self.workers: Crew | None = None
         self._forecaster, description = _loaded(config.model_folder)
         self.identity = hashlib.sha256(description).hexdigest()
         self._options = options
@@ -137,7 +136,7 @@ class Sampler:
 
         Raises
         ------
-        ConfigError, MissingInputError
+        ConfigError, StorageError
             See :func:`weatherdiff.tasks.running.open_cluster`.
         """
         if self._options.scheduler is None:
@@ -145,11 +144,12 @@ class Sampler:
             return
         from weatherdiff.tasks.running import open_cluster
 
-        with open_cluster(self._options.scheduler) as self.client:
+        patience = self._options.worker_timeout or self.config.worker_timeout
+        with open_cluster(self._options.scheduler, patience) as self.workers:
             try:
                 yield
             finally:
-                self.client = None
+                self.workers = None
 
     def drawing(
         self, init_time: np.datetime64, analyses: xr.Dataset, writer: UnitWriter

@@ -37,6 +37,11 @@ def evaluate(
         Where to write; the output folder's ``scores.zarr`` unless given.
     scheduler : str, optional
         Address of a dask scheduler; threads of this process unless given.
+
+    Raises
+    ------
+    StorageError
+        There is no cluster at the address, or it had no workers for ``worker_timeout``.
     """
     from weatherdiff import scoring
     from weatherdiff.evaluation import open_scores, statistics, summary
@@ -49,7 +54,7 @@ def evaluate(
     with (
         timed(config, "evaluate"),
         progress_bar("evaluate", "initial times") as progress,
-        scoring.executor_of(scheduler, options.workers) as executor,
+        scoring.executor_of(scheduler, options.workers, config.worker_timeout) as executor,
     ):
         statistics(
             opened,

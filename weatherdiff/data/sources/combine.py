@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Literal
 
+import dask
 import numpy as np
 import xarray as xr
+from dask.local import get_sync
 
 from weatherdiff.errors import DimensionError, GridMismatchError, InputError, UnitsError
 from weatherdiff.grid import Grid
@@ -67,7 +69,8 @@ def combine(
         ds = ds.assign_coords(latitude=first["latitude"], longitude=first["longitude"])
         for name in map(str, ds.data_vars):
             pieces.setdefault(name, []).append((source, ds[[name]]))
-    columns = [_join(name, found) for name, found in pieces.items()]
+    with dask.config.set(scheduler=get_sync):  # fields without time are compared
+        columns = [_join(name, found) for name, found in pieces.items()]
     if levels is not None:
         if not any("level" in column.dims for column in columns):
             raise InputError(f"there is no level {list(levels)} hPa: no variable has levels.")
