@@ -4,7 +4,7 @@ import pytest
 
 import weatherdiff
 from weatherdiff.config import Config, load_config
-from weatherdiff.errors import ConfigError, MissingInputError
+from weatherdiff.errors import ConfigError
 
 MINIMAL = """
 output: runs/x
@@ -73,8 +73,8 @@ def test_a_wrong_configuration_is_refused_with_advice(
     assert caught.value.exit_code == 78
 
 
-def test_an_absent_configuration_is_missing_input(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError):
+def test_an_absent_configuration_is_no_input_that_may_yet_come(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no configuration"):
         load_config(tmp_path / "none.yaml")
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from weatherdiff import __version__
-from weatherdiff.errors import WeatherdiffError, exit_code_of
+from weatherdiff.errors import ConfigError, WeatherdiffError, exit_code_of
 from weatherdiff.journal import reporting, tell
 from weatherdiff.signals import terminable
+from weatherdiff.streams import complain, open_streams, say
 
 __all__ = ["main"]
 
@@ -44,8 +46,11 @@ class _Parser(argparse.ArgumentParser):
     """Usage errors exit with 78 (EX_CONFIG), as all wrong configuration does."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.print_usage(sys.stderr)
-        self.exit(78, f"{self.prog}: {message}\n")
+        raise _UsageError(self.format_usage(), f"{self.prog}: {message}")
+
+
+class _UsageError(Exception):
+    """What the usage is, and what was wrong."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -139,7 +144,12 @@ FORECAST_OPTIONS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    options = _parser().parse_args(arguments)
+    open_streams()
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        options = _parser().parse_args(given)
+    except _UsageError as error:
+        _refuse(*error.args, scheduled="batch" in given)
     with terminable():
         if options.verb == "batch":
             with reporting(verbose=options.verbose) as lines:
@@ -149,6 +159,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             format="%(levelname)s %(name)s: %(message)s",
         )
         return _run(options)
+
+
+def _refuse(usage: str, message: str, *, scheduled: bool) -> NoReturn:
+    """Tell of wrong usage, in the way that the verb tells of all."""
+    if scheduled and not sys.stderr.isatty():
+        with reporting():
+            tell("error", level=logging.ERROR, exit_code=ConfigError.exit_code, message=message)
+    else:
+        complain(f"{usage}{message}")
+    raise SystemExit(ConfigError.exit_code)
 
 
 def _run(options: argparse.Namespace, *, lines: bool = False) -> int:
@@ -168,8 +188,8 @@ def _run(options: argparse.Namespace, *, lines: bool = False) -> int:
             tell("error", level=logging.ERROR, exit_code=code, message=told, **facts)
         else:
             if bug:
-                traceback.print_exc()
-            print(f"weatherdiff: {told}", file=sys.stderr)
+                complain(traceback.format_exc().rstrip())
+            complain(f"weatherdiff: {told}")
         if isinstance(error, SystemExit):
             raise
         return code
@@ -187,42 +207,42 @@ def _call(options: argparse.Namespace) -> None:
     from weatherdiff.config import load_config
 
     if options.verb == "verify":
-        print(workflow.verify(Path(options.folder)))
+        say(workflow.verify(Path(options.folder)))
         return
     if options.verb == "data":
-        print(
-            workflow.bench_loading(options.store, seconds=options.seconds, json_file=options.json)
-        )
+        say(workflow.bench_loading(options.store, seconds=options.seconds, json_file=options.json))
         return
     overrides = list(options.set)
     if options.verb == "forecast":
-        for option, key, _ in FORECAST_OPTIONS:
+        for option, key, kind in FORECAST_OPTIONS:
             value = getattr(options, option.replace("-", "_"))
             if value is not None:
-                overrides.append(f"{key}=[{value}]" if option == "init" else f"{key}={value}")
+                # as texts are: in quotes, where a # or a : means nothing
+                text = value if kind is int else json.dumps(value, ensure_ascii=False)
+                overrides.append(f"{key}=[{value}]" if option == "init" else f"{key}={text}")
     if options.verb == "batch" and options.scheduler is not None:
-        overrides.append(f"forecast.scheduler={options.scheduler}")
+        overrides.append(f"forecast.scheduler={json.dumps(options.scheduler)}")
     config = load_config(options.config, overrides)
     match options.verb:
         case "check":
-            print(workflow.check(config))
+            say(workflow.check(config))
         case "prepare":
             store = workflow.prepare(
                 config, overwrite=options.overwrite, scheduler=options.scheduler
             )
-            print(f"{store.path}: {len(store.times)} times, {', '.join(store.channels.labels)}")
+            say(f"{store.path}: {len(store.times)} times, {', '.join(store.channels.labels)}")
             for line in workflow.quality_lines(store):
-                print(line)
+                say(line)
         case "train":
             workflow.train(config, resume=not options.no_resume, overwrite=options.overwrite)
-            print(config.model_folder)
+            say(config.model_folder)
         case "forecast" if options.evaluate_only:
             from weatherdiff.evaluation import score_table
 
-            print(score_table(workflow.forecast_and_score(config)))
-            print(config.scores)
+            say(score_table(workflow.forecast_and_score(config)))
+            say(config.scores)
         case "forecast":
-            print(workflow.forecast(config, overwrite=options.overwrite))
+            say(workflow.forecast(config, overwrite=options.overwrite))
         case "evaluate":
             from weatherdiff.evaluation import score_table
 
@@ -232,20 +252,20 @@ def _call(options: argparse.Namespace) -> None:
                 scores=options.scores,
                 scheduler=options.scheduler,
             )
-            print(score_table(scores))
-            print(options.scores or config.scores)
+            say(score_table(scores))
+            say(options.scores or config.scores)
         case "report":
-            print(workflow.report(config))
+            say(workflow.report(config))
         case "run":
-            print(workflow.run(config))
+            say(workflow.run(config))
             _say_where(config)
         case "batch":
             request = _request(options, init_times=tuple(options.init), shard=options.shard)
             run = workflow.batch(config, request, dry_run=options.dry_run)
             if options.dry_run:
-                print(workflow.plan_text(run.plan, run.older))
+                say(workflow.plan_text(run.plan, run.older))
         case "status":
-            print(workflow.status(config, _request(options)))
+            say(workflow.status(config, _request(options)))
 
 
 def _request(
@@ -264,12 +284,11 @@ def _request(
 
 
 def _compare(first: str, second: str, score: str) -> None:
-    from weatherdiff.errors import ConfigError
     from weatherdiff.evaluation import compare, open_scores, scorecard_table
 
     other = open_scores(second) if Path(second).exists() else second
     try:
-        print(scorecard_table(compare(open_scores(first), other, score=score)))
+        say(scorecard_table(compare(open_scores(first), other, score=score)))
     except ValueError as error:
         raise ConfigError(f"--score: {error}") from None
 
@@ -281,14 +300,15 @@ def _demo(output: Path) -> None:
     from weatherdiff.config import load_config
 
     demo = files("weatherdiff") / "data" / "sample" / "demo.yaml"
-    config = load_config(os.fspath(demo), [f"output={output}"])  # type: ignore[call-overload]
-    print(workflow.run(config))
+    here = json.dumps(os.fspath(output), ensure_ascii=False)
+    config = load_config(os.fspath(demo), [f"output={here}"])  # type: ignore[call-overload]
+    say(workflow.run(config))
     _say_where(config)
 
 
 def _say_where(config: object) -> None:
     for name in ("forecasts", "scores", "summary", "report_page"):
-        print(f"{name.removesuffix('_page'):10} {getattr(config, name)}")
+        say(f"{name.removesuffix('_page'):10} {getattr(config, name)}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ __all__ = [
     "exit_code_of",
 ]
 
-#: What the system says when the trouble is with the disk, not with the data.
+#: What the system says when the trouble is with the disk or its limits, not with the data.
 DISK_ERRORS = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -30,6 +30,16 @@ DISK_ERRORS = (
     errno.ENOTDIR,
     errno.EEXIST,
     errno.ENAMETOOLONG,
+    errno.EBUSY,
+    errno.EFBIG,  # `ulimit -f`
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EMFILE,  # `ulimit -n`
+    errno.ENFILE,
+    errno.ENOLCK,  # a network file system without locks
+    errno.ENOTEMPTY,
+    errno.EPERM,  # a file that may not be altered, even by root
+    errno.ESTALE,  # a network file system whose server forgot the file
 )
 
 

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
+
+from weatherdiff.streams import LineStream
 
 __all__ = ["JsonLines", "reporting", "tell"]
 
@@ -68,19 +70,29 @@ class _Text(logging.Formatter):
         return "  ".join(parts)
 
 
+class _Unfailing(logging.StreamHandler[TextIO]):
+    """That a log is full or gone is told to nobody: there is nowhere to tell it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Go on."""
+
+
 @contextmanager
 def reporting(*, verbose: bool = False) -> Iterator[bool]:
     """Send events and warnings to standard error; yield whether in lines of JSON.
+
+    Where it is JSON, so is every line that other code of this process prints there.
 
     Parameters
     ----------
     verbose : bool
         Whether what the rest of the package logs is reported below the level of warnings.
     """
-    lines = not sys.stderr.isatty()
+    stderr = sys.stderr
+    lines = not stderr.isatty()
     handler: logging.Handler
     if lines:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = _Unfailing(stderr)
         handler.setFormatter(JsonLines())
     else:
         from rich.console import Console
@@ -96,11 +108,21 @@ def reporting(*, verbose: bool = False) -> Iterator[bool]:
         logger.propagate = False
         logger.setLevel(logging.INFO if verbose else logging.WARNING)
     _LOG.setLevel(logging.INFO)
+    if lines:
+        sys.stderr = LineStream(lambda line: handler.handle(_printed(line)), 2)
     try:
         yield lines
     finally:
+        if lines:
+            sys.stderr.close()
+            sys.stderr = stderr
         logging.captureWarnings(False)
         for logger, (propagate, level) in zip((*loggers, _LOG), former, strict=True):
             logger.removeHandler(handler)
             logger.propagate = propagate
             logger.setLevel(level)
+
+
+def _printed(line: str) -> logging.LogRecord:
+    """Make a record of a line that is none of the log's: a traceback of a thread, say."""
+    return logging.LogRecord("stderr", logging.WARNING, "", 0, line, None, None)

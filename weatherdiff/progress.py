@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from weatherdiff.streams import complain
+
 __all__ = ["Report", "progress_bar"]
 
 LOG_SECONDS = 15.0
@@ -65,10 +67,8 @@ def progress_bar(description: str, unit: str) -> Iterator[Report]:
         now = time.monotonic()
         if done >= total or now - last >= LOG_SECONDS:
             last = now
-            print(
-                f"{description}: {done}/{total} {unit}, {now - start:.0f} s{note and f', {note}'}",
-                file=sys.stderr,
-                flush=True,
+            complain(
+                f"{description}: {done}/{total} {unit}, {now - start:.0f} s{note and f', {note}'}"
             )
 
     yield report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,7 +60,10 @@ def unseal(text: str) -> dict[str, Any]:
     ValueError
         It is not JSON, has no seal, or differs from what was written in any byte.
     """
-    document = json.loads(text)
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
     if not isinstance(document, dict) or SEAL not in document:
         raise ValueError(f"it has no {SEAL}")
     if seal(document) != text:
@@ -109,7 +113,12 @@ def listed(document: Mapping[str, Any]) -> dict[str, Entry]:
     ------
     AttributeError, KeyError, TypeError
         It lists none.
+    ValueError
+        A name leads out of the folder.
     """
+    for name in document["files"]:
+        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+            raise ValueError(f"the name {name!r} leads out of the folder")
     return {
         str(name): Entry(entry["bytes"], entry["sha256"])
         for name, entry in document["files"].items()
@@ -136,10 +145,13 @@ def find_damage(
         A file cannot be read.
     """
     found = []
+    root = os.path.join(os.path.realpath(path), "")
     for name, (size, sha256) in files.items():
         file = path / name
         try:
-            if not file.is_file():
+            if not os.path.realpath(file).startswith(root):
+                found.append(f"{name} is a link that leads out of the folder")
+            elif not file.is_file():
                 found.append(f"{name} is absent")
             elif file.stat().st_size != size:
                 found.append(f"{name} has {file.stat().st_size} bytes, {size} were written")

@@ -5,10 +5,10 @@
 #SBATCH --array=1-8
 #SBATCH --cpus-per-task=1
 #SBATCH --time=01:00:00
-#SBATCH --signal=TERM@60
+#SBATCH --signal=B:TERM@60
 #SBATCH --requeue
 set -eu
 cd "${WEATHERDIFF_FOLDER:-/srv/weatherdiff}"
-# exec: the signal that SLURM sends before the time is up must reach Python.
+# exec: the signal that SLURM sends to this shell (B:) before the time is up must reach Python.
 exec "${WEATHERDIFF:-.venv/bin/weatherdiff}" batch batch.yaml \
     --shard "${SLURM_ARRAY_TASK_ID}/${SLURM_ARRAY_TASK_COUNT}"

@@ -7,6 +7,7 @@ costs the unit it was at, which another draws again. Change the folder, and what
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,8 +24,8 @@ JOB = {
     "walltime": "01:00:00",
     # In its own time, before SLURM ends it.
     "worker_extra_args": ["--lifetime", "55m", "--lifetime-stagger", "4m"],
-    "python": f"{FOLDER}/.venv/bin/python",
-    "job_script_prologue": [f"cd {FOLDER}"],
+    "python": shlex.quote(f"{FOLDER}/.venv/bin/python"),
+    "job_script_prologue": [f"cd {shlex.quote(FOLDER)}"],
     "log_directory": f"{FOLDER}/log",
     # "queue": "short", "account": "weather", "interface": "ib0",
 }

@@ -156,3 +156,11 @@ def test_a_time_is_read_in_utc_unless_it_says_otherwise(time):
 def test_what_is_no_time_is_refused(time):
     with pytest.raises(ConfigError, match="Not a time"):
         parse_time(time)
+
+
+@pytest.mark.parametrize("text", ["12:00", "06", "today", "now", "01/02/2020", "1.2.2020", "Jan 5"])
+def test_what_a_reader_may_take_for_another_day_is_no_time(text: str) -> None:
+    with pytest.raises(ConfigError, match="Not a time"):
+        parse_time(text)
+    with pytest.raises(ConfigError, match="Not a date"):
+        Period.parse(text, text)

@@ -11,12 +11,14 @@ import configparser
 import importlib.util
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -190,3 +192,20 @@ def test_jobs_of_the_dask_template_draw_what_is_due(
     assert here.visible == expected.visible
     for name in here.visible:
         assert hashes(here.forecasts / name) == hashes(expected.forecasts / name)
+
+
+def test_slurm_signals_the_shell_that_became_the_run_not_its_steps_alone() -> None:
+    text = (TEMPLATES / "slurm-array.sh").read_text()
+    assert re.search(r"^#SBATCH --signal=B:TERM@\d+$", text, re.MULTILINE)
+    assert re.search(r"^exec ", text, re.MULTILINE)
+
+
+def test_a_folder_of_the_dask_template_may_have_spaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "my forecasts"
+    monkeypatch.setenv("WEATHERDIFF_FOLDER", str(folder))
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", SimpleNamespace(SLURMCluster=None))
+    job = runpy.run_path(str(TEMPLATES / "slurm-dask.py"), run_name="template")["JOB"]
+    assert shlex.split(job["python"]) == [f"{folder}/.venv/bin/python"]
+    assert [shlex.split(line) for line in job["job_script_prologue"]] == [["cd", str(folder)]]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from weatherdiff.config.dialect import parse_yaml
 from weatherdiff.config.run import Config
-from weatherdiff.errors import ConfigError, MissingInputError
+from weatherdiff.errors import ConfigError
 
 __all__ = ["load_config"]
 
@@ -29,15 +29,14 @@ def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None
 
     Raises
     ------
-    MissingInputError
-        There is no such file.
     ConfigError
-        Not YAML, a key twice, an unknown key (the nearest known one is named), or a value that
+        There is no such file: to a scheduler that is no input that may yet come. Or it is not
+        YAML, has a key twice, an unknown key (the nearest known one is named), or a value that
         cannot be.
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingInputError(f"There is no configuration at {path}.")
+        raise ConfigError(f"There is no configuration at {path}.")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -39,8 +39,12 @@ CALENDARS = {
 }
 _ALIASES = {"365_day": "noleap", "366_day": "all_leap", "standard": STANDARD, "gregorian": STANDARD}
 ROUNDING = np.timedelta64(1, "ms")
-_DAY_OR_MONTH = re.compile(r"\s*\d{1,2}[-/.]")
 _EPOCH = "seconds since 1970-01-01 00:00:00"
+#: What pandas need not guess: "12:00", "06" and "Jan 5" have no year, and 1/2/2020 is a day in
+#: January to some and one in February to others.
+_YEAR = re.compile(r"(?<!\d)(\d{4}|\d{8})(?!\d)")
+_DAY_OR_MONTH = re.compile(r"\d{1,2}[-/.]")
+
 _DATE = re.compile(
     r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d)(?::(\d\d)(?::(\d\d)(?:\.0*)?)?)?)?)?)?"
     r"\s*(?:Z|[+-]00:?00)?"
@@ -170,7 +174,8 @@ class Calendar:
         if not self.standard:
             return self._span(str(time))[0]
         try:
-            _require_year_first(time)
+            if isinstance(time, str):
+                _require_dated(time)
             stamp = pd.Timestamp(time)
         except ValueError:
             stamp = pd.NaT
@@ -191,7 +196,7 @@ class Calendar:
         if not self.standard:
             return self._span(text)
         try:
-            _require_year_first(text)
+            _require_dated(text)
             span = pd.Period(text)
             instant = span is not pd.NaT and span.end_time - span.start_time < pd.Timedelta("23h")
             # pd.Period reads 00:00+02:00 as 00:00
@@ -241,10 +246,10 @@ class Calendar:
         return first, first if len(given) > 3 else first + DAY - 1
 
 
-def _require_year_first(time: Any) -> None:
-    """Refuse 06/01/2018, which is a day in January to some and one in June to others."""
-    if isinstance(time, str) and _DAY_OR_MONTH.match(time):
-        raise ValueError("the year comes first")
+def _require_dated(text: str) -> None:
+    """Refuse a date without a year, or one whose day may be its month."""
+    if not _YEAR.search(text) or _DAY_OR_MONTH.match(text.strip()):
+        raise ValueError("it needs a year, which comes first or after the name of a month")
 
 
 def whole_seconds(times: npt.NDArray[np.datetime64]) -> npt.NDArray[np.datetime64]:

@@ -21,6 +21,7 @@ import xarray as xr
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from weatherdiff.data.sources.zarr_guard import guarded_store
 from weatherdiff.errors import InputError, MissingInputError, StorageError
 from weatherdiff.evaluation.aggregate import merge_statistics, scores_from
 from weatherdiff.evaluation.parts import read_part, write_part
@@ -316,7 +317,9 @@ def open_scores(path: str | os.PathLike[str]) -> xr.Dataset:
         raise InputError(f"{path} does not hold scores.")
     sealed = _require_sound(path, _version(path))
     try:
-        with xr.open_zarr(path, consolidated=sealed, chunks=None, decode_timedelta=True) as ds:
+        store = guarded_store(os.fspath(path))  # they may be a stranger's
+        with xr.open_zarr(store, consolidated=sealed, chunks=None, decode_timedelta=True) as ds:
+            store.require_possible()
             scores = _strings_as(ds.load().drop_encoding(), str)
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise StorageError(f"scores could not be read from {path}: {error}.") from error
@@ -329,7 +332,7 @@ def _version(path: Path) -> int | None:
     """Read the version of the format, if it can be read; refuse all but the two that are known."""
     try:
         version = json.loads((path / "zarr.json").read_text())["attributes"]["format_version"]
-    except (KeyError, OSError, TypeError, ValueError):
+    except (KeyError, OSError, RecursionError, TypeError, ValueError):
         return None
     if version not in (2, _VERSION):
         raise InputError(
@@ -372,7 +375,7 @@ def is_scores(path: str | os.PathLike[str]) -> bool:
             document = json.loads(Path(path, name).read_text())
             if _FORMAT in (document.get("format"), document.get("attributes", {}).get("format")):
                 return True
-        except (AttributeError, OSError, ValueError):
+        except (AttributeError, OSError, RecursionError, ValueError):
             pass
     return False
 

@@ -52,6 +52,6 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
         raise InputError(
             f"{path} has no {MANIFEST}: it is not a whole forecast of weatherdiff."
         ) from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"{path / MANIFEST} is damaged: {error}.") from error
     return document, files

@@ -29,6 +29,7 @@ from weatherdiff.forecasting.manifest import (
     read_manifest,
     write_manifest,
 )
+from weatherdiff.forecasting.published import PublishedStore
 from weatherdiff.layout import LAYOUT, Layout
 from weatherdiff.staging import staged
 
@@ -219,9 +220,9 @@ def _open_all(folder: str | os.PathLike[str], group: str = "") -> xr.Dataset:
         _checked(path, hashes=False)
         if not (path / group / "zarr.json").is_file():
             raise InputError(f"{path} has no {group}; name some in forecast.products.")
-        opened.append(
-            xr.open_zarr(path / group, consolidated=True, decode_timedelta=True, chunks={})
-        )
+        store = PublishedStore.of(path, group, frozenset(read_manifest(path)[1]))
+        opened.append(xr.open_zarr(store, consolidated=True, decode_timedelta=True, chunks={}))
+        store.require_possible()
     try:
         if any(ds.data_vars.keys() != opened[0].data_vars.keys() for ds in opened):
             raise ValueError("variables differ")  # which concat would fill with NaN
@@ -297,7 +298,7 @@ def _checked(path: Path, *, hashes: bool) -> dict[str, Any]:
     try:
         attributes = dict(json.loads((path / "zarr.json").read_text())["attributes"])
         version = int(attributes["format_version"])
-    except (KeyError, OSError, TypeError, ValueError) as error:
+    except (KeyError, OSError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged: zarr.json ({error}).") from error
     if version > FORMAT_VERSION:
         raise InputError(f"{path} has format version {version}; upgrade weatherdiff.")

@@ -161,7 +161,8 @@ def find_due(config: Config, request: Request, available: Callable[[int], bool])
     """
     options, now = config.batch, request.clock()
     keep = None if options.keep is None else parse_span(options.keep)
-    reach = parse_span(request.max_lateness or options.max_lateness)
+    lateness = options.max_lateness if request.max_lateness is None else request.max_lateness
+    reach = parse_span(lateness)
     if request.backfill is not None:
         reach = max(reach, parse_span(request.backfill))
     there = published_times(config.forecasts)

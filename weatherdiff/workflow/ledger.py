@@ -42,13 +42,14 @@ def read_ledger(folder: Path) -> dict[str, dict[str, Any]]:
             document = unseal(path.read_text())
             if document["version"] > FORMAT_VERSION:
                 raise InputError(f"{path} has version {document['version']}; upgrade weatherdiff.")
-            known = dict(document["runs"])
-        except (KeyError, OSError, TypeError, ValueError) as error:
+            known = {str(name): dict(run) for name, run in document["runs"].items()}
+        except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
             tell("ledger rebuilt", reason=str(error))
     there = {iso(time): time for time in published_times(folder)}
     runs = {name: run for name, run in known.items() if name in there or "removed" in run}
     for name in there:
-        if name not in runs or {"removed", "damaged"} & runs[name].keys():  # and made again
+        known_of = runs.get(name, {}).keys()
+        if "published" not in known_of or {"removed", "damaged"} & known_of:  # and made again
             runs[name] = _from_manifest(folder, there[name])
     return dict(sorted(runs.items()))
 
@@ -76,7 +77,7 @@ def record_runs(folder: Path, news: Mapping[str, Mapping[str, Any]]) -> dict[str
             runs = dict(sorted(runs.items()))
             text = seal({"version": FORMAT_VERSION, "runs": runs})
             path = folder / LEDGER
-            if not path.exists() or path.read_text() != text:
+            if not path.is_file() or path.read_bytes() != text.encode():
                 with staged(path, overwrite=True) as temporary:
                     temporary.write_text(text)
     except LockedError:

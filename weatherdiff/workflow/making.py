@@ -25,7 +25,6 @@ from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.windows import seconds
 from weatherdiff.errors import ConfigError, LockedError
 from weatherdiff.forecasting.lockstep import advance
-from weatherdiff.forecasting.manifest import entry_of
 from weatherdiff.forecasting.work import Work
 from weatherdiff.journal import tell
 from weatherdiff.signals import stop_if_asked
@@ -276,7 +275,7 @@ def _record(
             "model": {
                 "folder": str(config.model_folder),
                 "weights_sha256": json.loads(sampler.attributes[MADE_WITH])["weights_sha256"],
-                "description_sha256": entry_of(config.model_folder / "model.json").sha256,
+                "description_sha256": sampler.identity,
             },
             "input": {
                 "sha256": fingerprint,

@@ -46,9 +46,11 @@ def timed(config: Config, verb: str) -> Iterator[None]:
 
 
 def seconds_spent(config: Config) -> dict[str, float]:
-    """Give the wall time of each verb in the output folder."""
-    path = config.output / "seconds.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    """Give the wall time of each verb in the output folder, as far as it is known."""
+    try:
+        return dict(json.loads((config.output / "seconds.json").read_bytes()))
+    except (OSError, TypeError, ValueError):  # no reason for the work of hours to fail at its end
+        return {}
 
 
 def set_threads(config: Config) -> None:

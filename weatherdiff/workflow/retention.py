@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from weatherdiff.errors import InputError, LockedError, StorageError
+from weatherdiff.errors import InputError, LockedError, MissingInputError, StorageError
 from weatherdiff.journal import tell
 from weatherdiff.staging import hidden_beside, locked, remove_leftovers
 from weatherdiff.workflow.ledger import iso, published_times
@@ -29,7 +29,7 @@ def newest_sound(folder: Path) -> int | None:
     for time in reversed(published_times(folder)):
         try:
             verify_forecast(_path(folder, time))
-        except (InputError, StorageError) as error:
+        except (InputError, MissingInputError, StorageError) as error:  # another run removed it
             tell("damaged", init_time=iso(time), error=str(error))
         else:
             return time

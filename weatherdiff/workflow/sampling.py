@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import xarray as xr
 
 from weatherdiff.config import Config
 from weatherdiff.data.windows import seconds
-from weatherdiff.errors import ConfigError
+from weatherdiff.errors import ConfigError, InputError, StorageError
 from weatherdiff.forecasting.products import Products, Thresholds
 from weatherdiff.layout import LAYOUT
 from weatherdiff.workflow.fields import open_source
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from weatherdiff.config.sections import Forecast
     from weatherdiff.forecasting.drawing import UnitWriter
     from weatherdiff.forecasting.fanout import Drawing
+    from weatherdiff.forecasting.forecaster import Forecaster
     from weatherdiff.forecasting.rollout import Rollout
     from weatherdiff.tasks.crew import Crew
 
@@ -49,18 +52,21 @@ class Sampler:
     ----------
     workers : Crew or None
         The cluster that draws the members, within :meth:`crew`; we ourselves do without.
+    identity : str
+        SHA-256 of the description of the model that was loaded.
     """
 
     def __init__(self, config: Config, analyses: xr.Dataset | None = None) -> None:
         from weatherdiff.forecasting.assimilation import require_posterior
-        from weatherdiff.forecasting.forecaster import Forecaster, Sampling
+        from weatherdiff.forecasting.forecaster import Sampling
         from weatherdiff.forecasting.observations import open_observations
 
         set_threads(config)
         options = config.forecast
         self.config = config
         self.workers: Crew | None = None
-        self._forecaster = Forecaster.load(config.model_folder)
+        self._forecaster, description = _loaded(config.model_folder)
+        self.identity = hashlib.sha256(description).hexdigest()
         self._options = options
         self._sampling = Sampling(
             sampler=options.sampler,
@@ -93,7 +99,9 @@ class Sampler:
             "model": str(config.model_folder),
             "licence_of_source": str(ds.attrs.get("licence", ds.attrs.get("license", ""))),
             LAYOUT: ds.attrs[LAYOUT],
-            MADE_WITH: _forecast_settings(config, made_by),
+            MADE_WITH: _forecast_settings(
+                config, made_by, json.loads(description)["weights_sha256"]
+            ),
         }
         if options.observations is not None:
             self.attributes["observations"] = options.observations
@@ -157,12 +165,11 @@ class Sampler:
         """
         import torch
 
-        from weatherdiff.forecasting.fanout import Drawing, identity
+        from weatherdiff.forecasting.fanout import Drawing
 
-        model = self.config.model_folder.absolute()
         return Drawing(
-            model=model,
-            identity=identity(model),
+            model=self.config.model_folder.absolute(),
+            identity=self.identity,
             threads=torch.get_num_threads(),
             analyses=analyses,
             init_time=init_time,
@@ -264,9 +271,36 @@ def _products(options: Forecast) -> Products:
     )
 
 
-def _forecast_settings(config: Config, made_by: Mapping[str, Any]) -> str:
+def _loaded(folder: Path) -> tuple[Forecaster, bytes]:
+    """Load a model, and its description; training may be replacing it at this very moment.
+
+    What a forecast says of its model is of the one that made it, also when another has its place
+    by then.
+    """
+    from weatherdiff.forecasting.forecaster import Forecaster
+
+    for _ in range(3):
+        before = _description(folder)
+        try:
+            forecaster = Forecaster.load(folder)
+        except InputError:  # the weights of another than the description
+            if _description(folder) == before:
+                raise
+        else:
+            if _description(folder) == before:
+                return forecaster, before
+    raise StorageError(f"{folder} was replaced again and again while it was loaded; run again.")
+
+
+def _description(folder: Path) -> bytes:
+    try:
+        return (folder / "model.json").read_bytes()
+    except FileNotFoundError:  # to load it says so
+        return b""
+
+
+def _forecast_settings(config: Config, made_by: Mapping[str, Any], weights_sha256: str) -> str:
     """Give what forecasts depend on beside initial times and the contents of the source."""
-    model = json.loads((config.model_folder / "model.json").read_text())
     elsewhere = {"init_times", "every", "scheduler", "worker_timeout"}
     options = config.forecast.model_dump(mode="json", exclude=elsewhere)
     options |= made_by
@@ -280,4 +314,4 @@ def _forecast_settings(config: Config, made_by: Mapping[str, Any]) -> str:
     for key, only in plain.items():
         if options[key] == only:
             del options[key]
-    return json.dumps({**options, "weights_sha256": model["weights_sha256"]}, sort_keys=True)
+    return json.dumps({**options, "weights_sha256": weights_sha256}, sort_keys=True)
