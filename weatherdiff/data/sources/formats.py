@@ -254,10 +254,10 @@ def _open_kind(
     path: str, local: str, kind: str, engine: str | None, options: dict[str, Any]
 ) -> list[xr.Dataset]:
     if kind == "zarr":
-        return _open_zarr(guarded_store(path, options))
+        return _open_zarr(guarded_store(path, options, tell_absent=True))
     if kind == "references":
         store = ReferenceStore(read_references(local, path), path, options)
-        return _open_zarr(GuardedStore(store, name=path))
+        return _open_zarr(GuardedStore(store, name=path, tell_absent=True))
     if kind == "cfgrib":
         return open_grib(local)
     return [_open(local, engine=engine or "netcdf4")]

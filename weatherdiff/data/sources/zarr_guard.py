@@ -39,7 +39,9 @@ _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 _ABSENT = 2**64 - 1  # offset and size of a chunk that a shard does not hold
 
 
-def guarded_store(path: str, storage_options: Mapping[str, Any] | None = None) -> GuardedStore:
+def guarded_store(
+    path: str, storage_options: Mapping[str, Any] | None = None, *, tell_absent: bool = False
+) -> GuardedStore:
     """Open a Zarr store read-only, local (a folder or a zip file) or remote.
 
     Parameters
@@ -48,6 +50,8 @@ def guarded_store(path: str, storage_options: Mapping[str, Any] | None = None) -
         A local path, or a URL that fsspec knows.
     storage_options : mapping, optional
         Options of the file system of a URL.
+    tell_absent : bool
+        See :class:`GuardedStore`.
 
     Raises
     ------
@@ -55,9 +59,11 @@ def guarded_store(path: str, storage_options: Mapping[str, Any] | None = None) -
         A zip file has compressed members, which nothing bounds; chunks are compressed already.
     """
     if "://" in path:
-        return GuardedStore(remote_store(path, storage_options), name=path)
+        store: Store = remote_store(path, storage_options)
+        return GuardedStore(store, name=path, tell_absent=tell_absent)
     if not Path(path).is_file():
-        return GuardedStore(LocalStore(path, read_only=True), name=path)
+        store = LocalStore(path, read_only=True)
+        return GuardedStore(store, name=path, tell_absent=tell_absent)
     try:
         with zipfile.ZipFile(path) as file:
             packed = [i.filename for i in file.infolist() if i.compress_type != zipfile.ZIP_STORED]
@@ -65,7 +71,7 @@ def guarded_store(path: str, storage_options: Mapping[str, Any] | None = None) -
         raise InputError(f"{path} is no Zarr store: neither a folder nor a zip file.") from error
     if packed:
         raise InputError(f"{path}: {packed[0]} is compressed by zip; unpack it into a folder.")
-    return GuardedStore(ZipStore(path, mode="r"), name=path)
+    return GuardedStore(ZipStore(path, mode="r"), name=path, tell_absent=tell_absent)
 
 
 class GuardedStore(WrapperStore[Store]):
@@ -81,17 +87,19 @@ class GuardedStore(WrapperStore[Store]):
         To read from.
     name : str
         For messages.
+    tell_absent : bool
+        Log which arrays lack chunks; for what has no manifest.
     """
 
-    def __init__(self, store: Store, *, name: str) -> None:
+    def __init__(self, store: Store, *, name: str, tell_absent: bool = False) -> None:
         super().__init__(store)
-        self.name = name
+        self.name, self.tell_absent = name, tell_absent
         self._root = os.path.realpath(store.root) if isinstance(store, LocalStore) else None
         self._layouts: dict[str, ArrayLayout] = {}
         self._sparse: list[ArrayLayout] = []  # that chunks were missed of
 
     def _with_store(self, store: Store) -> GuardedStore:
-        return type(self)(store, name=self.name)
+        return type(self)(store, name=self.name, tell_absent=self.tell_absent)
 
     async def get(
         self,
@@ -156,7 +164,9 @@ class GuardedStore(WrapperStore[Store]):
         It is no error: chunks of nothing but the fill value are often left out. But a chunk that
         was lost looks the same, and a fill value of 0 is no mark of missing data.
         """
-        if layout is None or len(layout.shape) < 2 or key.rpartition("/")[2] in _METADATA:
+        if not self.tell_absent or layout is None or len(layout.shape) < 2:
+            return
+        if key.rpartition("/")[2] in _METADATA:
             return
         if all(layout is not known for known in self._sparse):
             self._sparse.append(layout)
