@@ -300,7 +300,7 @@ def test_every_configuration_is_run_by_a_test() -> None:
     [
         (["train"], 78, "config"),
         (["nonsense"], 78, "invalid choice"),
-        (["check", "absent.yaml"], 66, "no configuration"),
+        (["check", "absent.yaml"], 78, "no configuration"),
     ],
 )
 def test_exit_codes_of_wrong_usage(
