@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -26,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weatherdiff.data.calendars import CALENDARS, DAY, STANDARD, Calendar
-from weatherdiff.data.storing.blocks import empty
+from weatherdiff.data.storing.blocks import Blocks
 from weatherdiff.data.storing.moments import TILE
 from weatherdiff.data.storing.transforms import BoundedTransform
 from weatherdiff.data.windows import Int, Period, WindowSpec
@@ -288,15 +289,17 @@ class _Shared:
     threads: int
     source: Read
     frame: tuple[int, ...]
+    blocks: Blocks = field(default_factory=Blocks)
 
-    def read(self, indices: Int) -> npt.NDArray[np.float32]:
-        """Read frames, each thread some of them."""
-        out = empty((len(indices), *self.frame))
+    @contextmanager
+    def read(self, indices: Int) -> Iterator[npt.NDArray[np.float32]]:
+        """Read frames, each thread some of them, into memory that is used again."""
         cuts = np.linspace(0, len(indices), self.threads + 1).astype(int)
         parts = [slice(*pair) for pair in pairwise(cuts.tolist())]
-        for _ in self.pool.map(lambda part: self.source(indices[part], out[part]), parts):
-            pass
-        return out
+        with self.blocks.taken((len(indices), *self.frame)) as out:
+            for _ in self.pool.map(lambda part: self.source(indices[part], out[part]), parts):
+                pass
+            yield out
 
     def each(self, do: Callable[[int], Any]) -> list[Any]:
         """Do something for each channel."""
@@ -317,14 +320,15 @@ def _climatology(
     gram = np.zeros((size, size))
     moment = np.zeros((size, *weights.shape))
     for indices in _blocks(inside, block):
-        basis, fields = harmonics.evaluate(times[indices]), shared.read(indices)
+        basis = harmonics.evaluate(times[indices])
         gram += basis.T @ basis
+        with shared.read(indices) as fields:
 
-        def add(c: int, basis: Array = basis, fields: Array = fields) -> None:
-            z = transforms[c].forward(fields[:, c]).astype(np.float64)
-            moment[:, c] += np.tensordot(basis.T, z, axes=1)
+            def add(c: int, basis: Array = basis, fields: Array = fields) -> None:
+                z = transforms[c].forward(fields[:, c]).astype(np.float64)
+                moment[:, c] += np.tensordot(basis.T, z, axes=1)
 
-        shared.each(add)
+            shared.each(add)
     # The pseudo-inverse drops waves that the times cannot tell apart.
     inverse = np.linalg.pinv(gram, rcond=1e-10, hermitian=True)
     return np.tensordot(inverse, moment, axes=1).astype(np.float32)
@@ -343,14 +347,14 @@ def _spreads(
     absent = weights == 0
 
     def states(indices: Int) -> npt.NDArray[np.float32]:
-        fields = shared.read(indices)
-        out = empty(fields.shape)
+        out = np.empty((len(indices), *shared.frame), np.float32)
+        with shared.read(indices) as fields:
 
-        def fill(c: int) -> None:
-            centred.fill_state(c, fields, times[indices], out)
-            out[:, c, absent[c]] = 0
+            def fill(c: int) -> None:
+                centred.fill_state(c, fields, times[indices], out)
+                out[:, c, absent[c]] = 0
 
-        shared.each(fill)
+            shared.each(fill)
         return out
 
     def mean_squares(now: Array, *places: Any) -> Array:
