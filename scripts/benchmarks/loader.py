@@ -4,7 +4,7 @@ Everything is relative to copying the same windows, in batches of 8, from a memo
 float32 in the page cache (``memmap + copy``, one thread). Runs take turns; figures are medians of
 the ratios of wall time within a turn, with the ratio of processor time beside each (``*_cpu``). A
 peer that is not installed, or fails, gives null: never a pass. The fields look like GRIB: smooth,
-and of 16 significant bits. ``--quick`` takes fewer times and shorter turns.
+and of 16 significant bits. ``--quick`` takes fewer times and turns, and fewer rows.
 
 Ours reads what :func:`weatherdiff.prepare` writes in its three profiles (one time a chunk, a CRC
 each, shards of 64), in two threads, as it is: checksums are verified, and packed values are
@@ -107,18 +107,19 @@ def main() -> None:
         results |= warm(folder / "small", quick=options.quick)
         results |= beside_anemoi(folder / "small", options.anemoi, turns=3 if options.quick else 7)
         results |= cold(folder / "small", windows=80 if options.quick else 200)
-        # (of 400 times, most of the time would go to what does not grow with them)
-        shape, turns = ((1024, *SMALL[1:]), 2) if options.quick else (SMALL, 3)
+        # (of few times, most of the time would go to what does not grow with them)
+        shape, turns = ((1536, *SMALL[1:]), 2) if options.quick else (SMALL, 3)
         prepared = preparing(folder, shape=shape, turns=turns)
         WHY_NULL.update(prepared.pop("why"))
         results |= prepared
-        results |= stalls(folder / "prepared.zarr", steps=40 if options.quick else 150)
+        results |= stalls(folder / "prepared.zarr", quick=options.quick)
         results |= statistics_speed(SMALL)
         with ThreadPoolExecutor(2) as pool:  # neither memory nor order depend on who else is there
-            frames = 320 if options.quick else 640
+            frames = 192 if options.quick else 640
             rows = (pool.submit(memory_growth, folder / "small"),
                     pool.submit(growth_of_preparing, folder, frames))  # fmt: skip
-            results |= mixing()
+            if not options.quick:
+                results |= mixing()
             for row in rows:
                 results |= row.result()
         results["memory_growth_16x"] = max(
@@ -201,10 +202,10 @@ def warm(folder: Path, *, quick: bool) -> dict[str, Any]:
 
     present = [name for name, (_, peer) in PEERS.items() if peer is not None]
     spent: list[dict[str, tuple[float, float]]] = []
-    for turn in range(4 if quick else 8):
+    for turn in range(3 if quick else 8):
         spent.append({})
         for name in ["memmap", *ours, *present]:
-            if "workers" in name and turn not in (1, 2):  # seconds each
+            if "workers" in name and turn not in ((1,) if quick else (1, 2)):  # seconds each
                 continue
             try:
                 spent[-1][name] = timed(*run(name, turn))

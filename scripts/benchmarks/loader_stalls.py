@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from weatherdiff.data.loader import WindowDataset
-from weatherdiff.data.loading.order import ExactOrder, PoolOrder
+from weatherdiff.data.loading.order import ExactOrder, Order, PoolOrder
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.windows import Period, WindowSpec, find_windows
 
@@ -19,7 +19,7 @@ STEP_SECONDS = 0.02
 PARTS = 3
 
 
-def stalls(path: Path, *, steps: int) -> dict[str, float]:
+def stalls(path: Path, *, quick: bool) -> dict[str, float]:
     """Share of the time for which a step of 20 ms waits for its batch.
 
     Batches are those of training: normalised, with forcings and weights, from a prepared store that
@@ -28,7 +28,8 @@ def stalls(path: Path, *, steps: int) -> dict[str, float]:
     ``stall_percent_computing``, the step is 20 ms of the time of the thread's own processor, in
     products of matrices, which a crowd slows as it does the loader. The start is not counted: the
     first batch, for which a pool is filled, is told as ``first_batch_seconds``. A share is the
-    median of three parts of so many steps, in each of which a pool is used up.
+    median of three parts of 150 steps, in each of which a pool is used up (``quick``: of 50, and
+    without the other two rows).
     """
     store = FieldStore.open(path)
     spec = WindowSpec(history=1, frames=FRAMES - 1, step=6 * 3600)
@@ -38,12 +39,11 @@ def stalls(path: Path, *, steps: int) -> dict[str, float]:
     size = store.nbytes // store.shape[0]
     pool = PoolOrder.sized(found.indices, BATCH, 0, frame_bytes=size, pool_bytes=2**31)
     exact = ExactOrder(len(found), BATCH, 0)
-    results = {}
-    for name, order, step in (
-        ("", pool, _sleep),
-        ("_computing", pool, _compute()),
-        ("_exact", exact, _sleep),
-    ):
+    steps, results = 50 if quick else 150, {}
+    rows: list[tuple[str, Order, Callable[[], None]]] = [("", pool, _sleep)]
+    if not quick:
+        rows += [("_computing", pool, _compute()), ("_exact", exact, _sleep)]
+    for name, order, step in rows:
         batches = data.stream(order, threads=THREADS).steps(0, PARTS * steps + 1)
         start = time.perf_counter()
         batch = next(batches)
