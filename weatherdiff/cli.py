@@ -217,11 +217,10 @@ def _call(options: argparse.Namespace) -> None:
         for option, key, kind in FORECAST_OPTIONS:
             value = getattr(options, option.replace("-", "_"))
             if value is not None:
-                # as texts are: in quotes, where a # or a : means nothing
-                text = value if kind is int else json.dumps(value, ensure_ascii=False)
+                text = value if kind is int else _quoted(value)
                 overrides.append(f"{key}=[{value}]" if option == "init" else f"{key}={text}")
     if options.verb == "batch" and options.scheduler is not None:
-        overrides.append(f"forecast.scheduler={json.dumps(options.scheduler)}")
+        overrides.append(f"forecast.scheduler={_quoted(options.scheduler)}")
     config = load_config(options.config, overrides)
     match options.verb:
         case "check":
@@ -283,6 +282,11 @@ def _request(
     )
 
 
+def _quoted(text: str) -> str:
+    """Write a text in YAML so that a # or a : in it means nothing."""
+    return json.dumps(text, ensure_ascii=False)
+
+
 def _compare(first: str, second: str, score: str) -> None:
     from weatherdiff.evaluation import compare, open_scores, scorecard_table
 
@@ -300,8 +304,8 @@ def _demo(output: Path) -> None:
     from weatherdiff.config import load_config
 
     demo = files("weatherdiff") / "data" / "sample" / "demo.yaml"
-    here = json.dumps(os.fspath(output), ensure_ascii=False)
-    config = load_config(os.fspath(demo), [f"output={here}"])  # type: ignore[call-overload]
+    overrides = [f"output={_quoted(os.fspath(output))}"]
+    config = load_config(os.fspath(demo), overrides)  # type: ignore[call-overload]
     say(workflow.run(config))
     _say_where(config)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from weatherdiff.containment import leads_out, lies_in
 from weatherdiff.errors import StorageError
 
 __all__ = [
@@ -117,7 +118,7 @@ def listed(document: Mapping[str, Any]) -> dict[str, Entry]:
         A name leads out of the folder.
     """
     for name in document["files"]:
-        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+        if leads_out(name):
             raise ValueError(f"the name {name!r} leads out of the folder")
     return {
         str(name): Entry(entry["bytes"], entry["sha256"])
@@ -145,11 +146,11 @@ def find_damage(
         A file cannot be read.
     """
     found = []
-    root = os.path.join(os.path.realpath(path), "")
+    root = os.path.realpath(path)
     for name, (size, sha256) in files.items():
         file = path / name
         try:
-            if not os.path.realpath(file).startswith(root):
+            if not lies_in(os.path.realpath(file), root):
                 found.append(f"{name} is a link that leads out of the folder")
             elif not file.is_file():
                 found.append(f"{name} is absent")

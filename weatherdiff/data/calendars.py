@@ -128,7 +128,7 @@ class Calendar:
             if not self.standard and values.size:
                 raise InputError(f"Dates of the calendar {self.name} were expected, found {values}")
             if values.dtype.kind == "M":  # to the nearest: a cast would cut 05:59:59.999999 down
-                values = values + np.timedelta64(500, "ms")
+                values = _nearest_second(values)
             return np.asarray(values, dtype="datetime64[s]").astype(np.int64)
         found = {_ALIASES.get(t.calendar, t.calendar) for t in values.flat}
         if found != {self.name}:
@@ -252,6 +252,10 @@ def _require_dated(text: str) -> None:
         raise ValueError("it needs a year, which comes first or after the name of a month")
 
 
+def _nearest_second(times: npt.NDArray[np.datetime64]) -> npt.NDArray[np.datetime64]:
+    return (times + np.timedelta64(500, "ms")).astype("datetime64[s]")
+
+
 def whole_seconds(times: npt.NDArray[np.datetime64]) -> npt.NDArray[np.datetime64]:
     """Give times that are a second but for rounding as that second.
 
@@ -269,5 +273,5 @@ def whole_seconds(times: npt.NDArray[np.datetime64]) -> npt.NDArray[np.datetime6
     array(['2001-01-01T06:00:00.000000', '2001-01-01T12:00:00.036000'],
           dtype='datetime64[us]')
     """
-    nearest = (times + np.timedelta64(500, "ms")).astype("datetime64[s]").astype(times.dtype)
+    nearest = _nearest_second(times).astype(times.dtype)
     return np.where(np.abs(times - nearest) < ROUNDING, nearest, times)

@@ -209,7 +209,7 @@ def _run(
     from weatherdiff.evaluation.streaming import score_block
 
     done, total = 0, len(matched.inits)
-    blocks = iter(matched.blocks())
+    blocks = matched.blocks()
 
     def told(part: xr.Dataset) -> xr.Dataset:
         nonlocal done
@@ -225,8 +225,8 @@ def _run(
     if isinstance(executor, Crew):
         if notes is None:
             raise ValueError("a crew needs a store, where it notes what it has begun")
-        job = _Blocks(matched, matched.blocks())
-        arguments: dict[int, tuple[()]] = dict.fromkeys(range(len(job.blocks)), ())
+        job = _Blocks(matched, blocks)
+        arguments: dict[int, tuple[()]] = dict.fromkeys(range(len(blocks)), ())
         for _, part in run_tried(executor, job, "score", arguments, notes=notes, name=job.name):
             yield told(part)
         return

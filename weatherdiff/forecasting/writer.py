@@ -31,6 +31,7 @@ from weatherdiff.forecasting.manifest import (
 )
 from weatherdiff.forecasting.published import PublishedStore
 from weatherdiff.layout import LAYOUT, Layout
+from weatherdiff.sealed import Entry
 from weatherdiff.staging import staged
 
 __all__ = [
@@ -217,10 +218,11 @@ def _open_all(folder: str | os.PathLike[str], group: str = "") -> xr.Dataset:
         raise MissingInputError(f"There are no forecasts (<init time>.zarr) in {folder}.")
     opened = []
     for path in paths:
-        _checked(path, hashes=False)
+        _, files = read_manifest(path)
+        _checked(path, files, hashes=False)
         if not (path / group / "zarr.json").is_file():
             raise InputError(f"{path} has no {group}; name some in forecast.products.")
-        store = PublishedStore.of(path, group, frozenset(read_manifest(path)[1]))
+        store = PublishedStore.of(path, group, frozenset(files))
         opened.append(xr.open_zarr(store, consolidated=True, decode_timedelta=True, chunks={}))
         store.require_possible()
     try:
@@ -256,7 +258,8 @@ def forecast_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
     InputError
         It is damaged.
     """
-    return _checked(Path(path), hashes=False)
+    path = Path(path)
+    return _checked(path, read_manifest(path)[1], hashes=False)
 
 
 def verify_forecast(path: str | os.PathLike[str]) -> None:
@@ -276,7 +279,8 @@ def verify_forecast(path: str | os.PathLike[str]) -> None:
     StorageError
         A file cannot be read.
     """
-    _checked(Path(path), hashes=True)
+    path = Path(path)
+    _checked(path, read_manifest(path)[1], hashes=True)
 
 
 def _is_metadata(name: str) -> bool:
@@ -285,9 +289,8 @@ def _is_metadata(name: str) -> bool:
     return not rest.startswith("c") or is_coordinate(variable)
 
 
-def _checked(path: Path, *, hashes: bool) -> dict[str, Any]:
-    """Compare with the manifest; return the attributes."""
-    _, files = read_manifest(path)
+def _checked(path: Path, files: Mapping[str, Entry], *, hashes: bool) -> dict[str, Any]:
+    """Compare with what the manifest lists; return the attributes."""
     if hashes:
         damage = find_damage(path, files)
         damage += [f"{name} was not there when it was written" for name in find_extra(path, files)]

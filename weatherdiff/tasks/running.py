@@ -107,6 +107,9 @@ def _run_on_threads(
 def open_cluster(scheduler: Any, patience: float = PATIENCE) -> Iterator[Crew]:
     """Connect to a cluster of ``dask.distributed``, or start one on this machine.
 
+    Only tasks go to the cluster: what xarray computes in between is done here, where nobody waits
+    for workers.
+
     Parameters
     ----------
     scheduler : str, dask.distributed.Client or Crew
@@ -114,9 +117,6 @@ def open_cluster(scheduler: Any, patience: float = PATIENCE) -> Iterator[Crew]:
         which end with the context, or a client or crew, which is left open.
     patience : float
         Seconds that the cluster may be without workers; a crew has its own.
-
-    Only tasks go to the cluster: what xarray computes in between is done here, where nobody waits
-    for workers.
 
     Raises
     ------

@@ -35,6 +35,7 @@ from zarr.abc.store import (
 )
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
+from weatherdiff.containment import leads_out, lies_in
 from weatherdiff.data.sources.remote import (
     Patience,
     file_system,
@@ -260,15 +261,14 @@ class ReferenceStore(Store):
             require_no_secret(url)
             return url
         if self._folder is None:
-            parts = url.split("/")
-            if url.startswith("/") or ".." in parts or "\\" in url or "::" in url:
+            if leads_out(url) or "\\" in url or "::" in url:
                 raise InputError(
                     f"{self.name}: {key} refers to {url}, out of the folder of the references; "
                     "refused."
                 )
             return posixpath.join(self.name.rpartition("/")[0], url)
         path = os.path.realpath(os.path.join(self._folder, url))
-        if not path.startswith(self._folder.rstrip(os.sep) + os.sep):
+        if not lies_in(path, self._folder):
             raise InputError(
                 f"{self.name}: {key} refers to {path}, out of the folder of the references, which "
                 "is not followed; put the files beside the references."

@@ -20,6 +20,7 @@ from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteReque
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import LocalStore, WrapperStore, ZipStore
 
+from weatherdiff.containment import leads_out, lies_in
 from weatherdiff.data.sources.frames import decoded_size
 from weatherdiff.data.sources.remote import remote_store
 from weatherdiff.data.sources.trust import (
@@ -60,10 +61,14 @@ def guarded_store(
     """
     if "://" in path:
         store: Store = remote_store(path, storage_options)
-        return GuardedStore(store, name=path, tell_absent=tell_absent)
-    if not Path(path).is_file():
+    elif Path(path).is_file():
+        store = _zip_store(path)
+    else:
         store = LocalStore(path, read_only=True)
-        return GuardedStore(store, name=path, tell_absent=tell_absent)
+    return GuardedStore(store, name=path, tell_absent=tell_absent)
+
+
+def _zip_store(path: str) -> ZipStore:
     try:
         with zipfile.ZipFile(path) as file:
             packed = [i.filename for i in file.infolist() if i.compress_type != zipfile.ZIP_STORED]
@@ -71,7 +76,7 @@ def guarded_store(
         raise InputError(f"{path} is no Zarr store: neither a folder nor a zip file.") from error
     if packed:
         raise InputError(f"{path}: {packed[0]} is compressed by zip; unpack it into a folder.")
-    return GuardedStore(ZipStore(path, mode="r"), name=path, tell_absent=tell_absent)
+    return ZipStore(path, mode="r")
 
 
 class GuardedStore(WrapperStore[Store]):
@@ -186,13 +191,12 @@ class GuardedStore(WrapperStore[Store]):
 
     def _admit(self, key: str, layout: ArrayLayout | None) -> None:
         """Refuse a key that leads out of the store, or to no plain file of a fitting size."""
-        parts = key.split("/")
-        if key.startswith("/") or "\\" in key or ".." in parts or "\0" in key:
+        if leads_out(key) or "\\" in key:
             raise InputError(f"{self.name}: the name {key!r} leads out of the store; refused.")
         if self._root is None:
             return
         path = os.path.realpath(os.path.join(self._root, key))
-        if path != self._root and not path.startswith(self._root.rstrip(os.sep) + os.sep):
+        if path != self._root and not lies_in(path, self._root):
             raise InputError(
                 f"{self.name}: {key} is a link to {path}, out of the store, which is not followed."
             )
@@ -205,7 +209,7 @@ class GuardedStore(WrapperStore[Store]):
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{self.name}: {key} is no file.")
         limit = SMALL
-        if layout is not None and parts[-1] not in _METADATA:
+        if layout is not None and key.rpartition("/")[2] not in _METADATA:
             limit = layout.chunk.limit + layout.chunk.limit // 8
         if status.st_size > limit:
             raise InputError(
