@@ -204,7 +204,6 @@ def serve() -> None:
     import weatherdiff.workflow  # noqa: F401
     from weatherdiff.workflow.record import versions
 
-    os.fsync = os.fstat  # type: ignore[assignment] # as in the tests' own process
     for found_out_once in (xr.backends.list_engines, list_chunkmanagers, versions):
         found_out_once()
     gc.collect()
