@@ -18,10 +18,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numcodecs.blosc
 import numpy as np
 import numpy.typing as npt
+from crc32c import crc32c
 
 from weatherdiff.errors import StorageError
 from weatherdiff.staging import hidden_beside
@@ -90,7 +90,7 @@ def seal(content: bytes) -> bytes:
 
 def seal_of(content: bytes) -> bytes:
     """Give the CRC32C that :func:`seal` appends."""
-    return int(google_crc32c.value(content)).to_bytes(CRC_BYTES, "little")
+    return crc32c(content).to_bytes(CRC_BYTES, "little")
 
 
 def unseal(chunk: bytes, path: Path) -> memoryview:
@@ -226,7 +226,7 @@ def checksum(content: bytes | Sequence[bytes]) -> str:
     """
     value = 0
     for piece in (content,) if isinstance(content, bytes) else content:
-        value = google_crc32c.extend(value, piece)
+        value = crc32c(piece, value)
     return f"crc32c:{value:08x}"
 
 
