@@ -8,9 +8,9 @@ and of 16 significant bits. ``--quick`` takes fewer times and turns, and fewer r
 
 Ours reads what :func:`weatherdiff.prepare` writes in its three profiles (one time a chunk, a CRC
 each, shards of 64), in two threads, as it is: checksums are verified, and packed values are
-unpacked; ``unprepared`` is one file a chunk. ``over_best_peer`` is the smallest of ours over the
-fastest peer on the same layout; packed, which no peer reads, over the fastest on any; preparing,
-over the fastest that writes the same array.
+unpacked; ``unprepared`` is a user's own store of one file a chunk, opened as training opens it.
+``over_best_peer`` is the smallest of ours over the fastest peer on the same layout; packed, which
+no peer reads, over the fastest on any; preparing, over the fastest that writes the same array.
 
     python scripts/benchmarks/loader.py [--quick] --json results.json
 """
@@ -42,11 +42,16 @@ from loader_anemoi import beside_memory_map, make_anemoi
 from loader_peers import BATCH, PEERS, SLOW, memory_map, tensorstore_gather, versions
 from loader_prepare import growth_of_preparing, preparing, statistics_speed
 from loader_stalls import stalls
-from loader_stores import SHARD, forget, make_stores
+from loader_stores import OWN, OWN_STORE, SHARD, UNITS, forget, make_stores
 
+from weatherdiff.data.channels import Channels
+from weatherdiff.data.loading.direct import direct_reader
 from weatherdiff.data.loading.order import ExactOrder, Order, PoolOrder
-from weatherdiff.data.loading.reader import BlockReader
+from weatherdiff.data.loading.reader import BlockReader, Reader
 from weatherdiff.data.loading.stream import WindowStream
+from weatherdiff.data.loading.unprepared import SourceReader
+from weatherdiff.data.open import open_fields
+from weatherdiff.data.sources.source import Source
 
 Int = npt.NDArray[np.int64]
 Float = npt.NDArray[np.float32]
@@ -149,11 +154,24 @@ def windows(frames: int) -> Int:
 
 def stream(array: Path, order: Order, *, threads: int = THREADS) -> WindowStream[Float]:
     """Our loader on one of the stores; its batches are raw arrays."""
-    reader = BlockReader(array)
-    indices = windows(reader.shape[0])
+    known = BlockReader(array)
+    reader = unprepared_reader(array.parent) if array.parent.name == OWN_STORE else known
     return WindowStream(
-        reader, reader.shape[1:], indices, order, lambda rows, parts: parts[0], threads=threads
-    )
+        reader, known.shape[1:], windows(known.shape[0]), order, lambda rows, parts: parts[0],
+        threads=threads,
+    )  # fmt: skip
+
+
+def unprepared_reader(store: Path) -> Reader:
+    """Give what :func:`~weatherdiff.data.loading.unprepared.open_unprepared` reads it with."""
+    count = BlockReader(store / "fields").shape[1]
+    ds = open_fields(store, units=dict(list(UNITS.items())[:count]))
+    source = Source(ds, Channels.from_dataset(ds))
+    ordinary = SourceReader(source)
+    reader = direct_reader(source, ordinary)
+    if reader is ordinary:
+        raise RuntimeError(f"{store} is read through xarray")
+    return reader
 
 
 def pool_order(shape: tuple[int, ...], pool_bytes: int = 2**31) -> PoolOrder:
@@ -175,7 +193,7 @@ def warm(folder: Path, *, quick: bool) -> dict[str, Any]:
         "exact_lz4": (folder / "lz4", exact, several),
         "exact_packed": (folder / "packed", exact, several),
         "exact_raw": (folder / "raw", exact, several),
-        "unprepared": (folder / "unprepared", exact, several),
+        "unprepared": (folder / OWN, exact, several),
     }
     streams = {name: stream(array, order) for name, (array, order, _) in ours.items()}
     rng = np.random.default_rng(1)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
+from loader_stores import OWN
 
 __all__ = ["BATCH", "PEERS", "SLOW", "memory_map", "tensorstore_gather", "versions"]
 
@@ -126,10 +127,10 @@ PEERS: dict[str, tuple[str, Peer | None]] = {
     "xbatcher_lz4": ("lz4", _present("xbatcher", xbatcher_generator, "lz4")),
     "tensorstore_lz4": ("lz4", _present("tensorstore", tensorstore_gather, "lz4")),
     "tensorstore_raw": ("raw", _present("tensorstore", tensorstore_gather, "raw")),
-    "zarr_unprepared": ("unprepared", _present("zarr", zarr_python, "unprepared")),
+    "zarr_unprepared": ("unprepared", _present("zarr", zarr_python, OWN)),
     "tensorstore_unprepared": (
         "unprepared",
-        _present("tensorstore", tensorstore_gather, "unprepared"),
+        _present("tensorstore", tensorstore_gather, OWN),
     ),
     "torch_workers_lz4": ("lz4", _present("torch", torch_workers, "lz4")),
 }
