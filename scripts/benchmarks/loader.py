@@ -33,14 +33,23 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from loader_anemoi import beside_memory_map, make_anemoi
-from loader_peers import BATCH, PEERS, SLOW, memory_map, tensorstore_gather, versions
-from loader_prepare import growth_of_preparing, preparing, statistics_speed
+from loader_peers import (
+    BATCH,
+    PEERS,
+    SLOW,
+    memory_map,
+    start_workers,
+    tensorstore_gather,
+    versions,
+)
+from loader_prepare import Preparers, statistics_speed
 from loader_stalls import stalls
 from loader_stores import OWN, OWN_STORE, SHARD, UNITS, forget, make_stores
 
@@ -106,27 +115,34 @@ def main() -> None:
     results: dict[str, Any] = dict.fromkeys(BOUNDS)
     begun = time.perf_counter()
     gc.freeze()  # what the imports made need not be looked through before each run
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+    # (of few times, most of the time would go to what does not grow with them)
+    shape, turns, whole = ((1536, *SMALL[1:]), 2, 1) if options.quick else (SMALL, 3, 3)
+    with (
+        tempfile.TemporaryDirectory(dir=options.folder) as name,
+        closing(Preparers(Path(name), shape=shape, turns=turns, all_statistics=whole)) as preparers,
+        ThreadPoolExecutor(2) as pool,
+    ):
         folder = Path(name)
+        start_workers()
+        written = pool.submit(preparers.make_source)
         make_stores(folder / "small", QUICK if options.quick else SMALL)
+        written.result()
         results |= warm(folder / "small", quick=options.quick)
         results |= beside_anemoi(folder / "small", options.anemoi, turns=3 if options.quick else 7)
+        os.sync()
         results |= cold(folder / "small", windows=80 if options.quick else 200)
-        # (of few times, most of the time would go to what does not grow with them)
-        shape, turns = ((1536, *SMALL[1:]), 2) if options.quick else (SMALL, 3)
-        prepared = preparing(folder, shape=shape, turns=turns)
+        prepared = preparers.preparing()
         WHY_NULL.update(prepared.pop("why"))
         results |= prepared
         results |= stalls(folder / "prepared.zarr", quick=options.quick)
         results |= statistics_speed(SMALL)
-        with ThreadPoolExecutor(2) as pool:  # neither memory nor order depend on who else is there
-            frames = 192 if options.quick else 640
-            rows = (pool.submit(memory_growth, folder / "small"),
-                    pool.submit(growth_of_preparing, folder, frames))  # fmt: skip
-            if not options.quick:
-                results |= mixing()
-            for row in rows:
-                results |= row.result()
+        # neither memory nor order depend on who else is there
+        rows = (pool.submit(memory_growth, folder / "small"),
+                pool.submit(preparers.growth, 192 if options.quick else 640))  # fmt: skip
+        if not options.quick:
+            results |= mixing()
+        for row in rows:
+            results |= row.result()
         results["memory_growth_16x"] = max(
             results["load_memory_growth_16x"], results["prepare_memory_growth_16x"]
         )
