@@ -83,9 +83,9 @@ class Preparers:
         self, folder: Path, *, shape: tuple[int, ...], turns: int, all_statistics: int
     ) -> None:
         self.folder, self.shape, self.all_statistics = folder, shape, all_statistics
-        self.ours = [_Preparer("ours") for _ in range(turns)]
-        self.peers = {name: _Preparer(name) for name in PEERS}
-        self.pair = [_Preparer("small") for _ in range(2)]
+        self.turns = turns
+        self.ours, self.peers = _Preparer(), _Preparer()
+        self.pair = [_Preparer() for _ in range(2)]
 
     def make_source(self) -> None:
         """Write what will be prepared."""
@@ -93,7 +93,7 @@ class Preparers:
 
     def close(self) -> None:
         """End what runs still."""
-        for preparer in (*self.ours, *self.peers.values(), *self.pair):
+        for preparer in (self.ours, self.peers, *self.pair):
             preparer.end()
 
     def preparing(self) -> dict[str, Any]:
@@ -102,24 +102,25 @@ class Preparers:
         Ours includes the moments of all frames, which the peers do not compute; with all statistics
         it is ``prepare_with_statistics_MBps``. The store is left as ``prepared.zarr``.
         """
-        size = 4e-6 * np.prod(self.shape)
         rates: dict[str, list[float]] = {}
         peaks, why = [], {}
-        for preparer in (*self.ours, *self.peers.values()):
+        for preparer in (self.ours, self.peers):
             preparer.open(self.folder / "source.zarr", self.folder / "target")
         os.sync()  # what was written before is not written meanwhile
-        for number, one in enumerate(self.ours, 1):
-            for name, preparer in {"ours": one, **self.peers}.items():
-                if name == "xarray" and one is not self.ours[0]:  # seconds each
+        for turn in range(1, self.turns + 1):
+            for name in ("ours", *PEERS):
+                if name == "xarray" and turn > 1:  # seconds each
                     continue
-                whole = name == "ours" and number > len(self.ours) - self.all_statistics
+                whole = name == "ours" and turn > self.turns - self.all_statistics
+                preparer = self.ours if name == "ours" else self.peers
                 try:
-                    told = preparer.prepare("all" if whole else "fields")
+                    told = preparer.prepare(name, "all" if whole else "fields")
                 except RuntimeError as error:
                     if name == "ours":
                         raise
                     why[f"prepare_{name}_MBps"] = str(error)
                     continue
+                size = told["times"] * 4e-6 * np.prod(self.shape[1:])
                 rates.setdefault(f"prepare_{name}_MBps", []).append(size / told["fields"])
                 rates.setdefault(f"prepare_{name}_MB_per_cpu_second", []).append(
                     size / told["fields_cpu"]
@@ -149,7 +150,8 @@ class Preparers:
         for preparer, path in zip(self.pair, (one, longer), strict=True):
             preparer.open(path, path.with_suffix(".target"))
         with ThreadPoolExecutor(2) as pool:  # what one takes does not depend on the other
-            peaks = [told["peak"] for told in pool.map(_Preparer.prepare, self.pair)]
+            told = pool.map(lambda preparer: preparer.prepare("small", "all"), self.pair)
+            peaks = [one["peak"] for one in told]
         return {"prepare_memory_growth_16x": peaks[1] / peaks[0], "prepare_memory_1x_GB": peaks[0]}
 
 
@@ -204,44 +206,42 @@ def statistics_speed(shape: tuple[int, ...]) -> dict[str, Any]:
 class _Preparer:
     """A process that imports what it needs, opens a source, and prepares when it is told to."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as the process does)
         self.process = subprocess.Popen(
-            [sys.executable, __file__, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self.errors, text=True,
         )  # fmt: skip
 
     def open(self, source: Path, target: Path) -> None:
-        """Have it open the source, and wait until it has, or has failed, as is told by the next."""
+        """Say what to prepare, and wait until its imports are done."""
         self.target = target
-        with suppress(OSError):
-            self._tell(str(source), str(target))
-            self.process.stdout.readline()  # type: ignore[union-attr]
+        self._tell(str(source), str(target))
+        self.process.stdout.readline()  # type: ignore[union-attr]
 
-    def prepare(self, what: str = "all") -> dict[str, float]:
-        """Give what it has measured; perhaps of the fields alone, without statistics."""
+    def prepare(self, name: str, what: str) -> dict[str, float]:
+        """Have it prepare somehow, perhaps the fields alone; give what it has measured."""
         for path in (self.target, self.target.with_name(f".{self.target.name}.prepared.working")):
             shutil.rmtree(path, ignore_errors=True)
-        try:
-            self._tell(what)
-            return json.loads(self.process.stdout.readline())  # type: ignore[union-attr]
-        except (OSError, ValueError) as error:
-            self.process.wait()
-            self.errors.seek(0)
-            said = self.errors.read().decode().strip().splitlines()
-            raise RuntimeError(said[-1] if said else "it said nothing") from error
+        with suppress(OSError):
+            self._tell(f"{name} {what}")
+        line = self.process.stdout.readline()  # type: ignore[union-attr]
+        told = json.loads(line or '{"error": "it said nothing"}')
+        if "error" in told:
+            raise RuntimeError(told["error"])
+        return told
 
     def _tell(self, *lines: str) -> None:
         print(*lines, sep="\n", file=self.process.stdin, flush=True)
 
     def end(self) -> None:
-        """End the process."""
-        with suppress(OSError):
-            self.process.communicate()
+        """End the process, which has nothing to lose."""
+        self.process.kill()
+        self.process.communicate()
         self.errors.close()
 
 
-def _ours(source: Path, target: Path) -> Prepare:
+def _ours(source: Path, target: Path) -> tuple[int, Prepare]:
     import weatherdiff.data.storing.compiled_sums  # noqa: F401  (prepare does on its first frames)
     from weatherdiff.data.open import open_fields
     from weatherdiff.data.prepare import prepare
@@ -266,23 +266,24 @@ def _ours(source: Path, target: Path) -> Prepare:
             )  # fmt: skip
         return written
 
-    return run
+    return len(ds["time"]), run
 
 
 class _WrittenError(Exception):
     """Fields are written, and no more is wanted."""
 
 
-def _small(source: Path, target: Path) -> Prepare:
+def _small(source: Path, target: Path) -> tuple[int, Prepare]:
     from weatherdiff.data import prepare
 
     prepare.BLOCK_BYTES = 2**22
     return _ours(source, target)
 
 
-def _xarray(source: Path, target: Path) -> Prepare:
+def _xarray(source: Path, target: Path) -> tuple[int, Prepare]:
     """``to_zarr`` of the stacked variables with chunks that are whole shards."""
     ds = xr.open_zarr(source, consolidated=False, chunks={"time": SHARD})
+    ds = ds.isel(time=slice(8 * SHARD))  # more would be no faster
 
     def run(what: str) -> None:
         stacked = ds.to_dataarray("channel").transpose("time", "channel", ...)
@@ -293,10 +294,10 @@ def _xarray(source: Path, target: Path) -> Prepare:
             target, encoding={"fields": encoding}, consolidated=False, zarr_format=3
         )
 
-    return run
+    return len(ds["time"]), run
 
 
-def _tensorstore(source: Path, target: Path) -> Prepare:
+def _tensorstore(source: Path, target: Path) -> tuple[int, Prepare]:
     """Shards, one after the other, which tensorstore compresses and writes in its own threads."""
     import tensorstore
 
@@ -344,7 +345,7 @@ def _tensorstore(source: Path, target: Path) -> Prepare:
         for one in writing:
             one.result()
 
-    return run
+    return shape[0], run
 
 
 def _codecs() -> Any:
@@ -353,28 +354,30 @@ def _codecs() -> Any:
     return LZ4
 
 
-def _measure(name: str) -> None:
-    """Open what is named, prepare each time that a line comes, and tell what it took."""
+def _measure() -> None:
+    """Prepare each time that a line comes, and tell what it took."""
     import dask.distributed  # noqa: F401  (dask does on its first computation)
 
     import weatherdiff.data.prepare  # noqa: F401  (while nobody waits)
 
     source, target = (Path(sys.stdin.readline().strip()) for _ in range(2))
-    run = {
-        "ours": _ours,
-        "small": _small,
-        "xarray": _xarray,
-        "tensorstore": _tensorstore,
-    }[name](source, target)
     print("ready", flush=True)
-    for what in sys.stdin:
-        start = clock()
-        written = run(what.strip())
-        stop = clock()
+    runs: dict[str, tuple[int, Prepare]] = {}
+    for line in sys.stdin:
+        name, what = line.split()
+        try:
+            times, run = runs[name] = runs.get(name) or PREPARE[name](source, target)
+            start = clock()
+            written = run(what)
+            stop = clock()
+        except Exception as error:
+            print(json.dumps({"error": repr(error)}), flush=True)
+            continue
         written = written or stop
         # Not ru_maxrss, which a process inherits from the one that started it.
         status = Path("/proc/self/status").read_text()
         told = {
+            "times": times,
             "fields": written[0] - start[0],
             "fields_cpu": written[1] - start[1],
             "all": stop[0] - start[0],
@@ -388,5 +391,7 @@ def clock() -> Clock:
     return time.perf_counter(), time.process_time()
 
 
+PREPARE = {"ours": _ours, "small": _small, "xarray": _xarray, "tensorstore": _tensorstore}
+
 if __name__ == "__main__":
-    _measure(sys.argv[1])
+    _measure()

@@ -46,13 +46,10 @@ Float = npt.NDArray[np.float32]
 class _Contained(StoredArray):
     """An array of unknown origin, whose files may not be links out of its store."""
 
-    def open_file(self, number: int) -> int:
-        file = super().open_file(number)
+    def admit(self, number: int, file: int) -> None:
         name = self.file_name(number)
-        if opened_in(file, name, self._store):
-            return file
-        os.close(file)
-        raise InputError(f"{name} is a link out of the store, which is not followed.")
+        if not opened_in(file, name, self._store):
+            raise InputError(f"{name} is a link out of the store, which is not followed.")
 
     @cached_property
     def _store(self) -> str:

@@ -122,7 +122,7 @@ class BlockReader:
         self._start()
 
     def _start(self) -> None:
-        self._indices: dict[int, tuple[tuple[int, int, int], list[list[int]]]] = {}
+        self._indices: dict[int, tuple[tuple[int, ...], list[list[int]]]] = {}
         self._scratch = threading.local()
         self._executor: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -259,12 +259,20 @@ class BlockReader:
         """Offset and size of each chunk of an open file; (-1, -1) for one that is not there."""
         status, array = os.fstat(file), self.array
         size = status.st_size
-        if not array.sharded:
+        if not array.sharded:  # nothing is kept: there may be a million files
+            array.admit(number, file)
             return [[0, size]]
-        identity = (status.st_ino, size, status.st_mtime_ns)
+        identity = (status.st_dev, status.st_ino, size, status.st_mtime_ns)
         known = self._indices.get(number)
-        if known is not None and known[0] == identity:
-            return known[1]
+        if known is None or known[0] != identity:
+            array.admit(number, file)
+            known = identity, self._index(file, number, frame, size)
+            self._indices[number] = known
+        return known[1]
+
+    def _index(self, file: int, number: int, frame: int, size: int) -> list[list[int]]:
+        """Read the index of a shard."""
+        array = self.array
         begin = size - array.index_bytes if array.index_at_end else 0
         if begin < 0 or size < array.index_bytes:
             raise self._damaged(frame, number, f"a shard of {size} bytes is cut")
@@ -281,7 +289,6 @@ class BlockReader:
         if not (absent | inside).all():
             raise self._damaged(frame, number, "the index points outside the file")
         found: list[list[int]] = entries.tolist()
-        self._indices[number] = (identity, found)
         return found
 
     def _give_absent(self, frame: int, number: int, row: Bytes) -> None:

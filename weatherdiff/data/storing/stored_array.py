@@ -149,6 +149,9 @@ class StoredArray:
         """Open a file to read from; give its descriptor."""
         return os.open(self.file_name(number), READING)
 
+    def admit(self, number: int, file: int) -> None:
+        """Refuse an open file that is none of the store; asked before it is read."""
+
     @cached_property
     def _around_number(self) -> tuple[str, str]:
         tail = "".join(f"{self.separator}0" for _ in self.shape[1:])
