@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,16 @@ Array = npt.NDArray[Any]
 Chunk = tuple[bytes, ...]  # pieces of what is stored
 
 ENCODERS = 2  # threads that compress the frames of one task
+AT_ONCE = 2**19  # bytes of small frames that a thread takes
 
 
-def encode_frames(block: Array, profile: Profile, path: Path) -> tuple[list[Chunk], list[Array]]:
+def encode_frames(
+    block: Array, profile: Profile, path: Path
+) -> Iterator[tuple[Chunk, Array | None]]:
     """Encode frames, and change them to what will be read, whose statistics are kept.
+
+    They are given as they are done, in order; who lets go of one before the next has its memory
+    used again, instead of some of the system's, which clears it.
 
     Parameters
     ----------
@@ -32,20 +38,22 @@ def encode_frames(block: Array, profile: Profile, path: Path) -> tuple[list[Chun
     path : Path
         Where they belong, for messages.
 
-    Returns
-    -------
-    list of Chunk
-    list of (channel, 3)
-        The errors, see :func:`~weatherdiff.data.storing.rounding.packing_errors`; none where the
+    Yields
+    ------
+    Chunk
+    (channel, 3) or None
+        The errors, see :func:`~weatherdiff.data.storing.rounding.packing_errors`; None where the
         profile makes none.
     """
 
     def encoded(frames: Array) -> list[tuple[Chunk, Array | None]]:
         return [encode_frame(frame, profile, path) for frame in frames]
 
+    size = max(1, AT_ONCE // max(1, block[:1].nbytes))
     with ThreadPoolExecutor(ENCODERS) as pool:
-        pairs = list(chain.from_iterable(pool.map(encoded, np.array_split(block, ENCODERS))))
-    return [chunk for chunk, _ in pairs], [errors for _, errors in pairs if errors is not None]
+        pieces = [block[start : start + size] for start in range(0, len(block), size)]
+        for pairs in pool.map(encoded, pieces):
+            yield from pairs
 
 
 def encode_frame(frame: Array, profile: Profile, path: Path) -> tuple[Chunk, Array | None]:
