@@ -215,7 +215,7 @@ def test_era5_weatherbench2_config_runs_on_an_imitation_of_its_store(tmp_path: P
         "splits.validation=[2020-01-12, 2020-01-16]",
         "splits.test=[2020-01-18, 2020-01-25]",
         "forecast.lead_time=36h",
-        "forecast.every=10",
+        "forecast.every=20",
         "forcings=[time_of_day, toa_solar_radiation]",
     ]
     for verb in ("prepare", "train", "forecast", "evaluate"):
