@@ -116,7 +116,7 @@ def main() -> None:
     begun = time.perf_counter()
     gc.freeze()  # what the imports made need not be looked through before each run
     # (of few times, most of the time would go to what does not grow with them)
-    shape, turns, whole = ((1536, *SMALL[1:]), 2, 1) if options.quick else (SMALL, 3, 3)
+    shape, turns, whole = ((1280, *SMALL[1:]), 2, 1) if options.quick else (SMALL, 3, 3)
     with (
         tempfile.TemporaryDirectory(dir=options.folder) as name,
         closing(Preparers(Path(name), shape=shape, turns=turns, all_statistics=whole)) as preparers,

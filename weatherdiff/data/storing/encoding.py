@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ Chunk = tuple[bytes, ...]  # pieces of what is stored
 
 ENCODERS = 2  # threads that compress the frames of one task
 AT_ONCE = 2**19  # bytes of small frames that a thread takes
+
+_own = threading.local()
 
 
 def encode_frames(
@@ -50,10 +55,25 @@ def encode_frames(
         return [encode_frame(frame, profile, path) for frame in frames]
 
     size = max(1, AT_ONCE // max(1, block[:1].nbytes))
-    with ThreadPoolExecutor(ENCODERS) as pool:
-        pieces = [block[start : start + size] for start in range(0, len(block), size)]
-        for pairs in pool.map(encoded, pieces):
-            yield from pairs
+    pool = _threads()
+    doing = deque(
+        pool.submit(encoded, block[start : start + size]) for start in range(0, len(block), size)
+    )
+    try:
+        while doing:
+            yield from doing.popleft().result()
+    finally:
+        for one in doing:
+            one.cancel()
+        wait(doing)  # they change the block
+
+
+def _threads() -> ThreadPoolExecutor:
+    """Give the encoders of this thread. New ones for each task would each keep freed memory."""
+    pool: tuple[int, ThreadPoolExecutor] | None = getattr(_own, "pool", None)
+    if pool is None or pool[0] != os.getpid():  # a fork has none of its parent's
+        pool = _own.pool = os.getpid(), ThreadPoolExecutor(ENCODERS, "encode")
+    return pool[1]
 
 
 def encode_frame(frame: Array, profile: Profile, path: Path) -> tuple[Chunk, Array | None]:
