@@ -96,9 +96,9 @@ def open_ensembles(
     xr.Dataset
         Variables (init_time, lead_time, number[, level], latitude, longitude), static ones
         (latitude, longitude); dask arrays of float32. ``init_time`` is datetime64[ns], or
-        of cftime where the calendar needs it, and ``lead_time`` timedelta64[ns], both ascending; ``valid_time`` (init_time, lead_time) is
-        their sum. The attributes ``weatherdiff_layout`` and ``weatherdiff_history`` tell what was
-        changed.
+        cftime where the calendar needs it, and ``lead_time`` timedelta64[ns], both ascending;
+        ``valid_time`` (init_time, lead_time) is their sum. The attributes ``weatherdiff_layout``
+        and ``weatherdiff_history`` tell what was changed.
 
     Raises
     ------

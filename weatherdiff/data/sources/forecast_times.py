@@ -210,7 +210,7 @@ def require_valid_times(ds: xr.Dataset) -> None:
             for v in (init, lead, stated.variable)
         )
         raise InputError(
-            f"valid_time is {written(valid, 's')} where init_time is {written(start, 's')} and lead_time {after.astype('timedelta64[s]')}, "
-            "expected their sum; if what is read as init_time are valid times, arrange the "
-            "forecasts by initial time first."
+            f"valid_time is {written(valid, 's')} where init_time is {written(start, 's')} and "
+            f"lead_time {after.astype('timedelta64[s]')}, expected their sum; if what is read as "
+            "init_time are valid times, arrange the forecasts by initial time first."
         )
