@@ -113,8 +113,8 @@ def test_another_calendar_or_date_is_refused(made, calendar):
         forecaster.forecast(ds, init_time="1999-12-30", lead_time="6h", members=1)
 
 
-def configuration(folder, calendar, **batch):
-    """A run of a few forecasts over the end of February, its scores and its report."""
+def configuration(folder, calendar, evaluation, **batch):
+    """A run of a few forecasts over the end of February, and what is scored."""
     record(calendar).to_netcdf(folder / "analyses.nc")
     last = {"360_day": "2000-03-04"}.get(calendar, "2000-03-06")
     settings = {
@@ -135,13 +135,7 @@ def configuration(folder, calendar, **batch):
         "forecast": {
             "lead_time": "18h", "members": 2, "steps": 1, "init_times": "test", "every": 12,
         },
-        "evaluation": {
-            "baselines": ["climatology", "persistence", "smooth_climatology", "analogs"],
-            "scores": ["anomaly_correlation", "maps"],
-            "events": [{"variable": "2m_temperature", "above_percentile": 90}],
-            "baseline_members": 2,
-            "workers": 1,
-        },
+        "evaluation": {"workers": 1, **evaluation},
         "batch": batch,
         "threads": 1,
     }  # fmt: skip
@@ -152,7 +146,9 @@ def configuration(folder, calendar, **batch):
 @pytest.fixture
 def run(made, calendar, tmp_path):
     """The command line on that model, which returns what is printed."""
-    file = configuration(tmp_path, calendar, cycle=["00", "06", "12", "18"], max_lateness="12h")
+    scored = {"baselines": ["climatology", "persistence"], "scores": ["anomaly_correlation"]}
+    batch = {"cycle": ["00", "06", "12", "18"], "max_lateness": "12h"}
+    file = configuration(tmp_path, calendar, scored, **batch)
     (tmp_path / "run").mkdir()
     (tmp_path / "model").rename(tmp_path / "run" / "model")
     (tmp_path / "fields.zarr").rename(tmp_path / "run" / "fields.zarr")
@@ -250,7 +246,13 @@ def test_observations_of_another_calendar_are_refused(made, calendar):
 @pytest.mark.deep
 @pytest.mark.parametrize("calendar", ["noleap", "360_day", "julian", "all_leap"], indirect=True)
 def test_the_commands_go_all_the_way_from_data_to_a_report(calendar, tmp_path, capsys):
-    file = configuration(tmp_path, calendar)
+    scored = {
+        "baselines": ["climatology", "persistence", "smooth_climatology", "analogs"],
+        "scores": ["anomaly_correlation", "maps", "spectra", "energy_variable"],
+        "events": [{"variable": "2m_temperature", "above_percentile": 90}],
+        "baseline_members": 2,
+    }
+    file = configuration(tmp_path, calendar, scored)
     for verb in ("check", "prepare", "train", "forecast", "evaluate", "report"):
         assert main([verb, str(file)]) == 0, capsys.readouterr()
     ds = open_forecasts(tmp_path / "run" / "forecasts")

@@ -89,8 +89,8 @@ def evaluate(
     GridMismatchError
         Forecasts, observations, references, weights or regions are not on one grid.
     InputError
-        Nothing is in common, times repeat, weights are negative or NaN, a member is missing, or
-        the ``store`` holds other statistics.
+        Nothing is in common, calendars differ, times repeat, weights are negative or NaN, a member
+        is missing, or the ``store`` holds other statistics.
     MissingInputError
         No valid time of the forecasts is among the observations.
     UnitsError

@@ -87,15 +87,13 @@ class Event:
             return str(self.threshold.attrs.get("units", ""))
         return ""
 
-    def thresholds(
-        self, valid_times: npt.NDArray[np.datetime64], grid: Grid
-    ) -> npt.NDArray[np.floating]:
+    def thresholds(self, valid_times: npt.NDArray[Any], grid: Grid) -> npt.NDArray[np.floating]:
         """Thresholds at given times on a grid.
 
         Parameters
         ----------
         valid_times : (...)
-            Times the event is forecast for, ``datetime64``.
+            Times the event is forecast for, ``datetime64`` or dates of cftime.
         grid : Grid
             The forecasts' grid, latitude in either order.
 
@@ -109,7 +107,8 @@ class Event:
         GridMismatchError
             The field is on another grid.
         InputError
-            The field has no thresholds for the hour or day of year of a valid time.
+            The field has no thresholds for the hour or day of year of a valid time, or has those
+            of the days of another calendar.
         """
         valid_times = np.asarray(valid_times)
         shape = (*valid_times.shape, *grid.shape)

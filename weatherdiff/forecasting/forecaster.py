@@ -316,10 +316,11 @@ class Forecaster:
         require_posterior(self.objective, sampling)
         require_calendar(observations, self.calendar)
         seen = footprints(observations, channels=self.channels, grid=self.grid, mask=self.mask)
+        parts = seen.by_block(init, spec, blocks, self.calendar)
         starts = init + spec.frames * spec.step * np.arange(blocks)
         return [
             None if part is None else Assimilation(part, start + spec.lead_times, self.normalizer)
-            for start, part in zip(starts, seen.by_block(init, spec, blocks), strict=True)
+            for start, part in zip(starts, parts, strict=True)
         ]
 
     def _noise_scale(self, sampling: Sampling) -> Array:

@@ -86,14 +86,15 @@ def forecast_time(name: str, calendar: Calendar = _STANDARD) -> int | None:
         return None
 
 
-def calendar_of(folder: str | os.PathLike[str]) -> Calendar:
-    """Give the calendar of the forecasts in a folder: the standard one if there are none."""
-    for path in sorted(Path(folder).glob("[!.]*.zarr/init_time/zarr.json")):
+def calendar_of(folder: str | os.PathLike[str], default: Calendar = _STANDARD) -> Calendar:
+    """Give the calendar of the forecasts in a folder, or a default if there is none."""
+    for path in Path(folder).glob("[!.]*.zarr"):  # all are of one model: the first will do
         try:
-            return Calendar(json.loads(path.read_text())["attributes"]["calendar"])
+            description = (path / "init_time" / "zarr.json").read_text()
+            return Calendar(json.loads(description)["attributes"]["calendar"])
         except (InputError, KeyError, OSError, RecursionError, TypeError, ValueError):
             continue  # damaged, as is said where the forecast is read
-    return _STANDARD
+    return default
 
 
 def write_forecast(

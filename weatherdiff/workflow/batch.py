@@ -243,7 +243,7 @@ def _by_the_data(request: Request, calendar: Calendar, newest: int) -> Request:
 def _require_same_calendar(config: Config, calendar: Calendar) -> None:
     from weatherdiff.forecasting.writer import calendar_of
 
-    theirs = calendar_of(config.forecasts) if published_times(config.forecasts) else calendar
+    theirs = calendar_of(config.forecasts, default=calendar)
     if theirs != calendar:
         raise InputError(
             f"The data are in the calendar {calendar.name}, the forecasts of {config.forecasts} in "

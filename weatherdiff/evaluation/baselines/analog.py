@@ -117,7 +117,7 @@ class AnalogEnsemble:
         Parameters
         ----------
         init_times : (init_time,)
-            Initial times, ``datetime64``.
+            Initial times, ``datetime64`` or dates of cftime.
         lead_times : (lead_time,)
             Lead times, ``timedelta64``. The choice of analogs depends on the longest one.
 

@@ -176,7 +176,7 @@ class LinearInverseModel:
         Parameters
         ----------
         init_times : (init_time,)
-            Initial times, ``datetime64``.
+            Initial times, ``datetime64`` or dates of cftime.
         lead_times : (lead_time,)
             Lead times, ``timedelta64``, positive multiples of the training lag.
 

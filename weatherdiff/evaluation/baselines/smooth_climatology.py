@@ -137,7 +137,7 @@ class SmoothClimatology:
         Parameters
         ----------
         init_times : (init_time,)
-            Initial times, ``datetime64``.
+            Initial times, ``datetime64`` or dates of cftime.
         lead_times : (lead_time,)
             Lead times, ``timedelta64``.
 
@@ -189,8 +189,9 @@ class SmoothClimatology:
         Parameters
         ----------
         valid_times : (...)
-            ``datetime64``. The result has the dimensions of an array with names, ``time`` for a
-            vector without and ``(init_time, lead_time)`` for a matrix without.
+            ``datetime64`` or dates of cftime. The result has the dimensions of an array with
+            names, ``time`` for a vector without and ``(init_time, lead_time)`` for a matrix
+            without.
 
         Returns
         -------
