@@ -18,7 +18,10 @@ from weatherdiff.data.prepare import prepare
 from weatherdiff.data.windows import Period, WindowSpec, find_windows
 from weatherdiff.errors import ConfigError, InputError, MissingInputError
 from weatherdiff.evaluation import open_scores
+from weatherdiff.forecasting.fallback import with_later_start
+from weatherdiff.forecasting.footprints import footprints
 from weatherdiff.forecasting.forecaster import Forecaster
+from weatherdiff.forecasting.observations import LinearObservations, require_calendar
 from weatherdiff.forecasting.writer import open_forecasts, write_forecast
 from weatherdiff.models import VideoDenoiser
 from weatherdiff.plotting import plot_forecast_maps, plot_plume
@@ -241,6 +244,33 @@ def test_observations_of_another_calendar_are_refused(made, calendar):
         forecaster.forecast(
             ds, init_time="2000-02-20", lead_time="6h", members=1, observations=table
         )
+
+
+def test_observations_in_the_calendar_are_of_the_frame_of_their_date(made, calendar):
+    ds, forecaster = made
+    last = {"noleap": "2000-02-28T18", "360_day": "2000-02-30T18"}[calendar]
+    weights = xr.zeros_like(ds["2m_temperature"].isel(time=[0])).astype(float)
+    weights[0, 1, 2] = 1.0
+    weights = weights.to_dataset().rename(time="valid_time").expand_dims(observation=1)
+    start = cftime.datetime(2000, 3, 1, 6, calendar=calendar)
+    seen = LinearObservations(weights.assign_coords(valid_time=[start]), [281.0], [1.0])
+    found = footprints(
+        seen, channels=forecaster.channels, grid=forecaster.grid, mask=forecaster.mask
+    )
+    init = Calendar(calendar).parse(last)
+    (block,) = found.by_block(init, forecaster.spec, 1, calendar)
+    assert block.time.tolist() == [init + 12 * 3600]
+    require_calendar(seen, calendar)
+
+
+def test_a_forecast_from_an_older_analysis_counts_leads_in_the_calendar(made, calendar):
+    ds, forecaster = made
+    last = {"noleap": 28, "360_day": 30}[calendar]
+    older, init = (cftime.datetime(2000, 2, last, hour, calendar=calendar) for hour in (12, 18))
+    blocks = forecaster.rollout(ds, init_time=older, frames=4, members=1)
+    (first, *_) = with_later_start(blocks, init, frames=3)
+    assert first["init_time"].values.tolist() == [init]
+    np.testing.assert_array_equal(first["lead_time"], [np.timedelta64(h, "h") for h in (6, 12, 18)])
 
 
 @pytest.mark.deep
