@@ -159,7 +159,8 @@ def run(made, calendar, tmp_path):
     return lambda *arguments: main([arguments[0], str(file), *arguments[1:]])
 
 
-def test_forecasts_in_a_calendar_are_scored_with_all_that_is_asked(run, calendar, tmp_path, capsys):
+@pytest.mark.parametrize("calendar", ["360_day"], indirect=True)  # noleap in the deep ones
+def test_forecasts_in_a_calendar_are_scored_by_the_commands(run, calendar, tmp_path, capsys):
     last = {"noleap": "2000-02-28T18", "360_day": "2000-02-30T18"}[calendar]
     assert run("forecast", "--init", f"2000-02-25,{last}") == 0, capsys.readouterr()
     assert run("evaluate") == 0, capsys.readouterr()
@@ -172,6 +173,7 @@ def test_forecasts_in_a_calendar_are_scored_with_all_that_is_asked(run, calendar
         assert np.isfinite(scores["crps"]).all()
 
 
+@pytest.mark.parametrize("calendar", ["360_day"], indirect=True)
 def test_figures_show_dates_of_the_calendar_and_plumes_lead_times(made, calendar):
     ds, forecaster = made
     last = {"noleap": "2000-02-28", "360_day": "2000-02-30"}[calendar]
@@ -226,6 +228,7 @@ def test_scheduled_runs_in_a_calendar_take_the_newest_data_for_now(run, calendar
     ]
 
 
+@pytest.mark.parametrize("calendar", ["360_day"], indirect=True)
 def test_scheduled_runs_refuse_forecasts_of_another_calendar(run, calendar, tmp_path, capsys):
     assert run("batch", "--init", "2000-02-20") == 0, capsys.readouterr()
     record("julian").to_netcdf(tmp_path / "analyses.nc")
