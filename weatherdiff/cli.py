@@ -262,7 +262,7 @@ def _call(options: argparse.Namespace) -> None:
             request = _request(options, init_times=tuple(options.init), shard=options.shard)
             run = workflow.batch(config, request, dry_run=options.dry_run)
             if options.dry_run:
-                say(workflow.plan_text(run.plan, run.older))
+                say(workflow.plan_text(run.plan, run.older, run.calendar))
         case "status":
             say(workflow.status(config, _request(options)))
 

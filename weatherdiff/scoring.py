@@ -34,6 +34,7 @@ from weatherdiff.evaluation import (
     percentile_events,
     regions,
 )
+from weatherdiff.evaluation.baselines.training import within
 from weatherdiff.grid import Grid
 from weatherdiff.staging import staged
 from weatherdiff.tasks.crew import Crew
@@ -143,7 +144,7 @@ def _field_statistics(
 def _scales(analyses: xr.Dataset, period: Period) -> tuple[tuple[str, float], ...]:
     """Compute the standard deviation of each channel in the training period."""
     fields = analyses[[n for n in analyses.data_vars if "time" in analyses[n].dims]]
-    training = fields.sel(time=slice(*period)).astype(np.float64)
+    training = within(fields, period).astype(np.float64)
     over = [d for d in ("time", "latitude", "longitude") if d in training.dims]
     deviation = training.std(over).compute()
     scales = []

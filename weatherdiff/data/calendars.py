@@ -4,13 +4,16 @@ Climate models count years of 365, 366 or 360 days. Their days have 86400 second
 that windows, steps and periods are found in them as in the standard calendar, if only dates are
 read and written in the calendar of the data: 30 February is a day of ``360_day``, and from 28
 February to 1 March it is one day in ``noleap``.
+
+Arrays of dates are datetime64 in the standard calendar and objects of cftime in the others, so that
+dates know their calendar. numpy adds no timedelta64 to objects: :func:`after` does, for either.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cftime
 import numpy as np
@@ -20,7 +23,17 @@ import xarray as xr
 
 from weatherdiff.errors import ConfigError, InputError
 
-__all__ = ["CALENDARS", "STANDARD", "Calendar", "whole_seconds"]
+__all__ = [
+    "CALENDARS",
+    "STANDARD",
+    "Calendar",
+    "after",
+    "is_cftime",
+    "on_axis",
+    "require_same_calendar",
+    "whole_seconds",
+    "written",
+]
 
 Int = npt.NDArray[np.int64]
 
@@ -136,8 +149,15 @@ class Calendar:
                 f"The dates are of the calendar {' and '.join(sorted(found))}, expected "
                 f"{self.name}."
             )
-        numbers = cftime.date2num(values, _EPOCH, calendar=self.name)
-        return np.rint(np.asarray(numbers, np.float64)).astype(np.int64)
+        epoch = cftime.datetime(1970, 1, 1, calendar=self.name).toordinal()
+        # A quarter of the time of cftime.date2num, and exact.
+        parts = [
+            ((t.toordinal() - epoch) * 24 + t.hour, t.minute, t.second, t.microsecond)
+            for t in values.flat
+        ]
+        hours, minutes, seconds, micros = np.array(parts, np.int64).T
+        whole = hours * 3600 + minutes * 60 + seconds + (micros >= 500_000)
+        return np.asarray(whole.reshape(values.shape))
 
     def dates(self, seconds: npt.ArrayLike) -> npt.NDArray[Any]:
         """Undo :meth:`seconds`: datetime64[ns], or dates of cftime."""
@@ -149,6 +169,26 @@ class Calendar:
             numbers, _EPOCH, calendar=self.name, only_use_cftime_datetimes=True
         )
         return out
+
+    @property
+    def days(self) -> int:
+        """Days of the year that are told apart: those of a year that has no leap day."""
+        return int(CALENDARS[self.name])
+
+    def day_of_year(self, times: npt.ArrayLike) -> Int:
+        """Count the days since the year began; the last of a leap year counts as the one before.
+
+        Examples
+        --------
+        >>> Calendar("noleap").day_of_year([cftime.DatetimeNoLeap(2000, 3, 1)])
+        array([59])
+        """
+        values = np.asarray(times)
+        if self.standard:
+            days = values.astype("datetime64[D]") - values.astype("datetime64[Y]")
+            return np.minimum(days.astype(np.int64), self.days - 1)
+        found = [t.dayofyr - 1 for t in values.flat]
+        return np.minimum(np.array(found, np.int64).reshape(values.shape), self.days - 1)
 
     def text(self, second: int | np.integer[Any]) -> str:
         """Write a time as ``2001-02-30T06:00:00``."""
@@ -244,6 +284,101 @@ class Calendar:
         if len(given) < 3:
             return first, last - 1
         return first, first if len(given) > 3 else first + DAY - 1
+
+
+def after(times: npt.ArrayLike, spans: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Add spans of time to dates of any calendar.
+
+    Parameters
+    ----------
+    times : (...)
+        datetime64, dates of cftime, or what :func:`on_axis` gives.
+    spans : (...)
+        timedelta64; in other calendars than the standard one, of whole seconds.
+
+    Returns
+    -------
+    (...)
+        Of the kind of ``times``, both broadcast.
+
+    Examples
+    --------
+    >>> print(after(cftime.DatetimeNoLeap(2000, 2, 28), np.timedelta64(1, "D")))
+    2000-03-01 00:00:00
+    """
+    dates, spans = np.asarray(times), np.asarray(spans)
+    if dates.dtype.kind == "M":
+        return np.asarray(dates + spans)[()]
+    if dates.dtype.kind == "m":
+        return np.asarray(dates + spans.astype(dates.dtype))[()]
+    if not dates.size:
+        return np.empty(np.broadcast_shapes(dates.shape, spans.shape), object)
+    own = Calendar.of(dates)
+    later = own.seconds(dates) + spans.astype("timedelta64[s]").astype(np.int64)
+    return own.dates(later)[()]
+
+
+def is_cftime(times: npt.NDArray[Any]) -> bool:
+    """Tell whether an array holds dates of cftime; it must not be empty."""
+    return times.dtype == object and isinstance(next(iter(times.flat), None), cftime.datetime)
+
+
+def on_axis(times: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Give dates as numbers with a unit, which numpy subtracts, compares and searches.
+
+    Returns
+    -------
+    (...)
+        datetime64 as it is; of other calendars timedelta64[s] since their 1970-01-01, which holds
+        any year.
+    """
+    dates = np.asarray(times)
+    if dates.dtype.kind in "mM":
+        return dates
+    if not dates.size:
+        return np.empty(dates.shape, "timedelta64[s]")
+    return Calendar.of(dates).seconds(dates).astype("timedelta64[s]")
+
+
+def written(time: Any, unit: Literal["h", "m", "s"]) -> str:
+    """Write a date to the hour, the minute or the second.
+
+    Examples
+    --------
+    >>> written(cftime.Datetime360Day(2001, 2, 30, 6), "h")
+    '2001-02-30T06'
+    """
+    value = np.asarray(time)
+    if value.dtype.kind == "M":
+        return str(np.datetime_as_string(value, unit))
+    own = Calendar.of(value)
+    return own.text(int(own.seconds(value)))[: {"h": -6, "m": -3, "s": None}[unit]]
+
+
+def require_same_calendar(
+    times: npt.NDArray[Any], others: npt.NDArray[Any], owners: tuple[str, str]
+) -> None:
+    """Refuse to compare dates of two calendars: their days do not correspond.
+
+    Parameters
+    ----------
+    times, others : (...)
+    owners : (str, str)
+        Whose they are, for the message.
+
+    Raises
+    ------
+    InputError
+        The calendars differ.
+    """
+    if (times.dtype.kind == others.dtype.kind == "M") or not (times.size and others.size):
+        return
+    first, second = Calendar.of(times).name, Calendar.of(others).name
+    if first != second:
+        raise InputError(
+            f"{owners[0]} are in the calendar {first}, {owners[1]} in the calendar {second}: their "
+            "days do not correspond; bring both into one with xarray's convert_calendar."
+        )
 
 
 def _require_dated(text: str) -> None:

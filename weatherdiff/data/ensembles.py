@@ -23,8 +23,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
+from weatherdiff.data.calendars import after
 from weatherdiff.data.open import (
     check_known,
     choose,
@@ -93,10 +95,10 @@ def open_ensembles(
     -------
     xr.Dataset
         Variables (init_time, lead_time, number[, level], latitude, longitude), static ones
-        (latitude, longitude); dask arrays of float32. ``init_time`` is datetime64[ns] and
-        ``lead_time`` timedelta64[ns], both ascending; ``valid_time`` (init_time, lead_time) is
-        their sum. The attributes ``weatherdiff_layout`` and ``weatherdiff_history`` tell what was
-        changed.
+        (latitude, longitude); dask arrays of float32. ``init_time`` is datetime64[ns], or
+        cftime where the calendar needs it, and ``lead_time`` timedelta64[ns], both ascending;
+        ``valid_time`` (init_time, lead_time) is their sum. The attributes ``weatherdiff_layout``
+        and ``weatherdiff_history`` tell what was changed.
 
     Raises
     ------
@@ -286,7 +288,12 @@ _COORDINATE_ATTRS = {
 def _label(ds: xr.Dataset) -> xr.Dataset:
     """Add the valid times, and say what the coordinates are."""
     if "init_time" in ds.dims:
-        ds = ds.assign_coords(valid_time=ds["init_time"] + ds["lead_time"])
+        init, lead = ds["init_time"], ds["lead_time"]
+        if init.dtype == object:  # dates of cftime
+            times = after(init.values[:, np.newaxis], lead.values)
+            ds = ds.assign_coords(valid_time=(("init_time", "lead_time"), times))
+        else:
+            ds = ds.assign_coords(valid_time=init + lead)
     for name, attrs in _COORDINATE_ATTRS.items():
         if name in ds.coords:
             ds[name].attrs = dict(attrs)

@@ -20,7 +20,6 @@ __all__ = [
     "WindowSpec",
     "Windows",
     "find_windows",
-    "iso",
     "parse_time",
     "seconds",
     "to_datetime",
@@ -45,17 +44,6 @@ def seconds(times: npt.ArrayLike) -> Int:
 def to_datetime(times: npt.ArrayLike) -> npt.NDArray[np.datetime64]:
     """Undo :func:`seconds` in the standard calendar; datetime64[ns]."""
     return Calendar().dates(times)
-
-
-def iso(time: int | np.int64) -> str:
-    """Write seconds since 1970-01-01 UTC as a time that a reader knows.
-
-    Examples
-    --------
-    >>> iso(1532066400)
-    '2018-07-20T06:00Z'
-    """
-    return f"{np.datetime64(int(time), 's').astype('datetime64[m]')}Z"
 
 
 def parse_time(time: str | np.datetime64, calendar: str = STANDARD) -> int:

@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from weatherdiff.data.calendars import written
 from weatherdiff.errors import InputError
 from weatherdiff.evaluation.decomposition import hersbach_decomposition
 from weatherdiff.evaluation.estimators import crps_from_parts, score_from_parts, skill
@@ -220,10 +221,10 @@ def scores_from(
         scores |= _event_scores(total, weight, members, estimator, ensemble_size)
     scores |= field_scores(total, estimator=estimator, ensemble_size=ensemble_size)
     scores = {name: _without_lone_region(score) for name, score in scores.items()}
-    inits = statistics["init_time"].values.astype("datetime64[s]")
-    attrs = {
-        "inits": len(inits), "period": f"{inits.min()}/{inits.max()}", "estimator": estimator,
-    }  # fmt: skip
+    inits = statistics["init_time"].values
+    inits = inits if inits.dtype == object else inits.astype("datetime64[s]")
+    period = "/".join(written(time, "s") for time in (inits.min(), inits.max()))
+    attrs = {"inits": len(inits), "period": period, "estimator": estimator}
     return statistics.drop_vars(scores, errors="ignore").assign(scores).assign_attrs(attrs)
 
 

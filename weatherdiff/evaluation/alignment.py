@@ -1,8 +1,9 @@
 """Matching of forecasts with analyses: rows, channels, leads and times, all of them exactly.
 
-Times are matched through positions found once by binary search on int64 nanoseconds. Selecting by
-label, per block, would cost a hundred thousand tasks for a season of forecasts, and xarray's
-arithmetic would silently keep the intersection of coordinates that differ.
+Times are matched through positions found once by binary search on integers: nanoseconds, in the
+calendars of climate models seconds. Selecting by label, per block, would cost a hundred thousand
+tasks for a season of forecasts, and xarray's arithmetic would silently keep the intersection of
+coordinates that differ.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from weatherdiff.data.calendars import on_axis, require_same_calendar
 from weatherdiff.errors import DimensionError, InputError, UnitsError
 from weatherdiff.grid import Grid
 
@@ -35,7 +37,8 @@ __all__ = [
 # Of what is gathered together.
 _PART_BYTES = 2**24
 
-Times = npt.NDArray[np.datetime64]
+#: datetime64[ns], or dates of cftime where the calendar needs it.
+Times = npt.NDArray[Any]
 Leads = npt.NDArray[np.timedelta64]
 
 
@@ -126,7 +129,7 @@ def ascending_latitude(ds: xr.Dataset) -> tuple[xr.Dataset, Grid]:
 
 
 def init_times(forecasts: xr.Dataset) -> Times:
-    """Give the initial times as ``datetime64[ns]``, each once.
+    """Give the initial times as ``datetime64[ns]`` or dates of cftime, each once.
 
     Raises
     ------
@@ -135,8 +138,8 @@ def init_times(forecasts: xr.Dataset) -> Times:
     InputError
         An initial time occurs twice.
     """
-    times = _vector(forecasts, "init_time", "M").astype("datetime64[ns]")
-    if np.unique(times).size != times.size:
+    times = _dates(forecasts, "init_time")
+    if np.unique(on_axis(times)).size != times.size:
         raise InputError("init_time holds a value twice; drop_duplicates('init_time') first.")
     return times
 
@@ -161,7 +164,7 @@ def lead_times(forecasts: xr.Dataset) -> Leads:
 
 
 def analysis_times(analyses: xr.Dataset) -> Times:
-    """Give the times of analyses as ``datetime64[ns]``, ascending.
+    """Give the times of analyses as ``datetime64[ns]`` or dates of cftime, ascending.
 
     Raises
     ------
@@ -170,8 +173,8 @@ def analysis_times(analyses: xr.Dataset) -> Times:
     InputError
         Times are not strictly ascending.
     """
-    times = _vector(analyses, "time", "M").astype("datetime64[ns]")
-    if np.any(np.diff(times) <= np.timedelta64(0)):
+    times = _dates(analyses, "time")
+    if np.any(np.diff(on_axis(times)) <= np.timedelta64(0)):
         raise InputError("time is not ascending, or holds a value twice; sort the analyses first.")
     return times
 
@@ -182,14 +185,20 @@ def positions(times: Times, wanted: Times) -> npt.NDArray[np.int64]:
     Parameters
     ----------
     times : (time,)
-        Strictly ascending.
+        Strictly ascending; of any calendar, or what ``on_axis`` of
+        :mod:`weatherdiff.data.calendars` gives.
     wanted : (...)
-        Times sought.
+        Times sought, alike.
 
     Returns
     -------
     (...)
         Position in ``times`` of the equal value, -1 if there is none.
+
+    Raises
+    ------
+    InputError
+        The two are of different calendars.
 
     Examples
     --------
@@ -197,7 +206,9 @@ def positions(times: Times, wanted: Times) -> npt.NDArray[np.int64]:
     >>> positions(days, days[::-1] + np.timedelta64(24, "h"))
     array([-1,  1])
     """
-    known, sought = times.astype(np.int64), wanted.astype(np.int64)
+    if object in (times.dtype, wanted.dtype):
+        require_same_calendar(wanted, times, ("the times sought", "those there are"))
+    known, sought = on_axis(times).astype(np.int64), on_axis(wanted).astype(np.int64)
     if known.size == 0:
         return np.full(sought.shape, -1)
     index = np.searchsorted(known, sought).clip(max=known.size - 1)
@@ -308,6 +319,11 @@ def _take(frames: npt.NDArray[Any], slots: npt.NDArray[np.int64]) -> npt.NDArray
     return result
 
 
+def _dates(ds: xr.Dataset, name: str) -> Times:
+    times = _vector(ds, name, "M")
+    return times if times.dtype == object else times.astype("datetime64[ns]")
+
+
 def _vector(ds: xr.Dataset, name: str, kind: str) -> npt.NDArray[Any]:
     """Coordinate values, refused unless a vector of dates (kind M) or durations (m)."""
     if name not in ds.coords:
@@ -315,11 +331,8 @@ def _vector(ds: xr.Dataset, name: str, kind: str) -> npt.NDArray[Any]:
     values = ds[name].values
     if values.ndim != 1:
         raise DimensionError(f"{name} has dimensions {ds[name].dims}, expected one.")
-    if values.dtype.kind == "O" and values.size and hasattr(values[0], "calendar"):
-        raise DimensionError(
-            f"{name} is in the calendar {values[0].calendar!r}, expected the standard one; turn "
-            f"it with convert_calendar('standard', dim={name!r})."
-        )
+    if kind == "M" and values.dtype == object and values.size and hasattr(values[0], "calendar"):
+        return values
     if values.dtype.kind != kind:
         expected = "datetime64" if kind == "M" else "timedelta64"
         option = "decode_times" if kind == "M" else "decode_timedelta"

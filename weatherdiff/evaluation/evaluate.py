@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from weatherdiff.data.calendars import written
 from weatherdiff.evaluation.aggregate import merge_statistics, scores_from
 from weatherdiff.evaluation.baselines import Reference
 from weatherdiff.evaluation.estimators import crps_from_parts
@@ -88,8 +89,8 @@ def evaluate(
     GridMismatchError
         Forecasts, observations, references, weights or regions are not on one grid.
     InputError
-        Nothing is in common, times repeat, weights are negative or NaN, a member is missing, or
-        the ``store`` holds other statistics.
+        Nothing is in common, calendars differ, times repeat, weights are negative or NaN, a member
+        is missing, or the ``store`` holds other statistics.
     MissingInputError
         No valid time of the forecasts is among the observations.
     UnitsError
@@ -193,7 +194,7 @@ class _Blocks:
     def name(self, numbers: list[int]) -> str:
         """Name blocks by their initial times, which are many."""
         inits = np.concatenate([self.matched.inits[self.blocks[number]] for number in numbers])
-        first, last = inits.min().astype("datetime64[m]"), inits.max().astype("datetime64[m]")
+        first, last = written(inits.min(), "m"), written(inits.max(), "m")
         if first == last:
             return f"the scores of the forecast from {first}"
         return f"the scores of {len(inits)} of the forecasts from {first} to {last}"

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from weatherdiff.data.calendars import STANDARD, Calendar
 from weatherdiff.errors import DimensionError, GridMismatchError, InputError, UnitsError
-from weatherdiff.evaluation.baselines.training import day_of_year, hour_of_day
+from weatherdiff.evaluation.baselines.training import calendar_of, day_of_year, hour_of_day
 from weatherdiff.grid import Grid
 
 __all__ = ["NANOSECONDS_PER_HOUR", "Event", "check_events"]
 
 # Of a climatological threshold; the first two may be absent.
 _FIELD_DIMS = ("dayofyear", "hour", "latitude", "longitude")
-_DAYS_OF_YEAR = 365
 NANOSECONDS_PER_HOUR = 3_600_000_000_000
 
 
@@ -87,15 +87,13 @@ class Event:
             return str(self.threshold.attrs.get("units", ""))
         return ""
 
-    def thresholds(
-        self, valid_times: npt.NDArray[np.datetime64], grid: Grid
-    ) -> npt.NDArray[np.floating]:
+    def thresholds(self, valid_times: npt.NDArray[Any], grid: Grid) -> npt.NDArray[np.floating]:
         """Thresholds at given times on a grid.
 
         Parameters
         ----------
         valid_times : (...)
-            Times the event is forecast for, ``datetime64``.
+            Times the event is forecast for, ``datetime64`` or dates of cftime.
         grid : Grid
             The forecasts' grid, latitude in either order.
 
@@ -109,13 +107,21 @@ class Event:
         GridMismatchError
             The field is on another grid.
         InputError
-            The field has no thresholds for the hour or day of year of a valid time.
+            The field has no thresholds for the hour or day of year of a valid time, or has those
+            of the days of another calendar.
         """
         valid_times = np.asarray(valid_times)
         shape = (*valid_times.shape, *grid.shape)
         if not isinstance(self.threshold, xr.DataArray):
             return np.broadcast_to(np.float64(self.threshold), shape)
         field = _on(self.threshold, grid, self.label)
+        own = calendar_of(valid_times)
+        if "dayofyear" in field.dims and own != _calendar_of(field):
+            raise InputError(
+                f"the threshold of {self.label} is of days in the calendar "
+                f"{_calendar_of(field).name}, the forecasts are in the calendar {own.name}; make "
+                "it from analyses in that one."
+            )
         moments_of_year = {
             "dayofyear": day_of_year(valid_times) + 1,
             "hour": hour_of_day(valid_times) / NANOSECONDS_PER_HOUR,
@@ -202,7 +208,8 @@ def _check_field(field: xr.DataArray) -> None:
             "perhaps dayofyear and hour."
         )
     Grid.from_dataset(field)  # refuses what is no grid
-    for name, low, high in (("dayofyear", 1, _DAYS_OF_YEAR), ("hour", 0, 24)):
+    days = _calendar_of(field).days
+    for name, low, high in (("dayofyear", 1, days), ("hour", 0, 24)):
         if name not in field.dims:
             continue
         if name not in field.coords:
@@ -212,6 +219,12 @@ def _check_field(field: xr.DataArray) -> None:
             raise InputError(f"{name} of a threshold field is not within {low} to {high}.")
         if np.unique(_whole(name, values)).size != values.size:
             raise InputError(f"{name} of a threshold field holds a value twice.")
+
+
+def _calendar_of(field: xr.DataArray) -> Calendar:
+    """Give the calendar whose days of the year a field has."""
+    stated = field["dayofyear"].attrs if "dayofyear" in field.coords else {}
+    return Calendar(str(stated.get("calendar", STANDARD)))
 
 
 def _on(field: xr.DataArray, grid: Grid, label: str) -> xr.DataArray:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from weatherdiff.errors import DimensionError
+from weatherdiff.data.calendars import Calendar
+from weatherdiff.errors import DimensionError, InputError
 
 __all__ = ["GROUPS", "HOURS", "MONTHS", "SEASONS", "hour_of", "month_of", "season_of"]
 
@@ -23,7 +24,7 @@ def season_of(times: npt.ArrayLike) -> npt.NDArray[np.str_]:
     Parameters
     ----------
     times : (...)
-        Dates as datetime64, UTC.
+        Dates as datetime64, UTC, or those of cftime.
 
     Returns
     -------
@@ -51,7 +52,7 @@ def month_of(times: npt.ArrayLike) -> npt.NDArray[np.int64]:
     >>> month_of(np.array(["1969-12-31", "2020-02-29"], "datetime64[D]"))
     array([12,  2])
     """
-    return _since(times, "M", "Y") + 1
+    return _field(times, "month") if _are_objects(times) else _since(times, "M", "Y") + 1
 
 
 def hour_of(times: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -62,7 +63,7 @@ def hour_of(times: npt.ArrayLike) -> npt.NDArray[np.int64]:
     >>> hour_of(np.array(["1969-12-31T18:59", "2020-02-29T00:00"], "datetime64[m]"))
     array([18,  0])
     """
-    return _since(times, "h", "D")
+    return _field(times, "hour") if _are_objects(times) else _since(times, "h", "D")
 
 
 #: By name, the function that labels times and all of its labels in order.
@@ -73,6 +74,21 @@ GROUPS: Mapping[
     "month": (month_of, MONTHS),
     "hour": (hour_of, HOURS),
 }
+
+
+def _are_objects(times: npt.ArrayLike) -> bool:
+    return np.asarray(times).dtype == object
+
+
+def _field(times: npt.ArrayLike, name: str) -> npt.NDArray[np.int64]:
+    """Month or hour of dates of cftime."""
+    values = np.asarray(times)
+    try:
+        Calendar.of(values)
+    except InputError as error:
+        raise DimensionError(str(error)) from None
+    found = [getattr(date, name) for date in values.flat]
+    return np.array(found, np.int64).reshape(values.shape)
 
 
 def _since(times: npt.ArrayLike, unit: str, start: str) -> npt.NDArray[np.int64]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from weatherdiff.data.calendars import after, on_axis, require_same_calendar
 from weatherdiff.errors import DimensionError, GridMismatchError, InputError, MissingInputError
 from weatherdiff.evaluation.alignment import (
     Channel,
@@ -97,7 +98,7 @@ class Match:
     @property
     def valid_times(self) -> Times:
         """Valid times, (init_time, lead_time)."""
-        return self.inits[:, np.newaxis] + self.leads
+        return after(self.inits[:, np.newaxis], self.leads)
 
     def select(self, inits: slice | npt.NDArray[np.intp]) -> Match:
         """Keep some initial times: what a worker needs, and no more."""
@@ -237,9 +238,11 @@ def match(
         )
     inits, leads = init_times(forecasts), lead_times(forecasts)
     _require_distinct(forecasts, inits, leads)
-    valid = inits[:, np.newaxis] + leads
+    valid = after(inits[:, np.newaxis], leads)
     _require_valid_times(forecasts, valid)
-    index = positions(analysis_times(observations), valid)
+    times = analysis_times(observations)
+    require_same_calendar(inits, times, ("the forecasts", "the observations"))
+    index = positions(times, valid)
     if not (index >= 0).any():
         raise MissingInputError(
             f"no valid time of the forecasts, {valid.min()} to {valid.max()}, is among the "
@@ -290,7 +293,7 @@ def _require_distinct(forecasts: xr.Dataset, inits: Times, leads: Leads) -> None
             raise InputError(f"the forecasts are an empty selection: there is no {name}.")
         if name in labels and np.unique(labels[name]).size < forecasts.sizes[name]:
             raise InputError(f"{name} of the forecasts holds a value twice.")
-    if np.isnat(inits).any() or np.isnat(leads).any():
+    if np.isnat(on_axis(inits)).any() or np.isnat(leads).any():
         raise InputError("init_time or lead_time of the forecasts holds a missing value (NaT).")
 
 

@@ -12,18 +12,20 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from numpy.lib import format as npy
 
-from weatherdiff.errors import StorageError
+from weatherdiff.data.calendars import Calendar
+from weatherdiff.errors import InputError, StorageError
 
 __all__ = ["read_part", "write_part"]
 
 _LAYOUT = "layout"
+_CALENDARS = "calendars"
 _LARGEST_HEADER = 10_000  # bytes
 
 
@@ -37,12 +39,17 @@ def write_part(part: xr.Dataset, path: Path) -> None:
     path : Path
         ``*.npz``.
     """
-    layout = {
+    layout: dict[str, Any] = {
         "attrs": part.attrs,
         "coords": list(map(str, part.coords)),
         "variables": {str(name): [v.dims, v.attrs] for name, v in part.variables.items()},
     }
     arrays = {str(name): array.values for name, array in part.variables.items()}
+    for name, values in arrays.items():
+        if values.dtype == object:  # dates of cftime
+            own = Calendar.of(values)
+            layout.setdefault(_CALENDARS, {})[name] = own.name
+            arrays[name] = own.seconds(values)
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **{_LAYOUT: np.array(json.dumps(layout))}, **arrays)
 
@@ -58,6 +65,8 @@ def read_part(path: Path) -> xr.Dataset:
     try:
         arrays = dict(_arrays(path))
         layout = json.loads(str(arrays[_LAYOUT]))
+        for name, calendar in layout.get(_CALENDARS, {}).items():
+            arrays[name] = Calendar(calendar).dates(arrays[name])
         variables = {
             name: (dims, arrays[name], attrs) for name, (dims, attrs) in layout["variables"].items()
         }
@@ -66,6 +75,7 @@ def read_part(path: Path) -> xr.Dataset:
         ArithmeticError,
         AttributeError,
         EOFError,
+        InputError,
         KeyError,
         OSError,
         RuntimeError,

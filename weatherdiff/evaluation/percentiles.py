@@ -17,7 +17,9 @@ import xarray as xr
 
 from weatherdiff.errors import DimensionError, InputError
 from weatherdiff.evaluation.baselines.training import (
+    calendar_of,
     day_of_year,
+    days_of_year,
     hour_of_day,
     season_distance,
     spans_a_year,
@@ -29,7 +31,6 @@ __all__ = ["climatological_percentile", "percentile_events"]
 
 # Values of the record in one tile: 256 MiB of float32.
 _TILE_VALUES = 2**26
-_DAYS_OF_YEAR = 365
 _CELLS = ("latitude", "longitude")
 
 
@@ -92,7 +93,8 @@ def climatological_percentile(
     if window < 0:
         raise ValueError(f"window is {window}, expected at least 0 days.")
     analyses = within(analyses, period)
-    samples, coords = _samples(analyses["time"].values, window)
+    times = analyses["time"].values
+    samples, coords = _samples(times, window)
     coords = {"percentile": percentiles, **coords}
     thresholds = xr.Dataset(
         {
@@ -102,6 +104,9 @@ def climatological_percentile(
         },
         attrs={"period": f"{period[0]}/{period[1]}", "window_days": window},
     )
+    own = calendar_of(times)
+    if "dayofyear" in thresholds and not own.standard:
+        thresholds["dayofyear"].attrs["calendar"] = own.name
     return thresholds if np.ndim(percentile) else thresholds.isel(percentile=0)
 
 
@@ -166,8 +171,9 @@ def _samples(
     if not spans_a_year(times):
         return [at_hour], {"hour": hours}
     by_day = {}
-    for day in range(_DAYS_OF_YEAR):
-        near = season_distance(days, day) <= window
+    year = days_of_year(times)
+    for day in range(year):
+        near = season_distance(days, day, year) <= window
         if near.any():
             by_day[day + 1] = [positions[near[positions]] for positions in at_hour]
     return list(by_day.values()), {"dayofyear": np.array(list(by_day)), "hour": hours}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
@@ -20,7 +19,7 @@ __all__ = ["Climatology", "Settings"]
 class Climatology(Protocol):
     """What anomalies are taken from, for the anomaly correlation."""
 
-    def mean(self, valid_times: npt.NDArray[np.datetime64]) -> xr.Dataset:
+    def mean(self, valid_times: npt.NDArray[Any]) -> xr.Dataset:
         """Climatological means over ``(time[, level], latitude, longitude)``."""
         ...
 

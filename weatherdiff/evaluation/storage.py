@@ -21,6 +21,7 @@ import xarray as xr
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from weatherdiff.data.calendars import Calendar, on_axis
 from weatherdiff.data.sources.zarr_guard import guarded_store
 from weatherdiff.errors import InputError, MissingInputError, StorageError
 from weatherdiff.evaluation.aggregate import merge_statistics, scores_from
@@ -29,6 +30,7 @@ from weatherdiff.sealed import MANIFEST, find_damage, find_extra, listed, unseal
 from weatherdiff.staging import locked, remove_leftovers, staged
 
 if TYPE_CHECKING:
+    from weatherdiff.evaluation.alignment import Times
     from weatherdiff.evaluation.matching import Match
 
 __all__ = ["StatisticsStore", "is_scores", "open_scores", "write_scores"]
@@ -242,7 +244,7 @@ class StatisticsStore:
 
     def add(self, part: xr.Dataset) -> None:
         """Keep the sums of a block."""
-        first = part["init_time"].values[0].astype("datetime64[s]").astype(int)
+        first = _on_axis(part["init_time"].values[:1], "s")[0]
         again = _AGAIN if self._found().keys() & _found_in(part).keys() else ""
         name = f"{again}{first}-{part.sizes['init_time']}.npz"
         with staged(self._parts / name, overwrite=True) as path:
@@ -256,7 +258,7 @@ class StatisticsStore:
         kept = []
         if stored is not None:  # but for what was scored again
             again = set().union(*(_found_in(read_part(path)) for path in files))
-            inits = _nanoseconds(stored["init_time"].values)
+            inits = _on_axis(stored["init_time"].values, "ns")
             kept = [stored.isel(init_time=[i for i, t in enumerate(inits) if t not in again])]
         merged = merge_statistics(chain(kept, map(read_part, files)))
         merged.attrs[_FINGERPRINT] = self._fingerprint
@@ -269,14 +271,16 @@ class StatisticsStore:
         return sorted(self._parts.glob("[!.]*.npz"))
 
 
-def _nanoseconds(times: npt.NDArray[np.datetime64]) -> list[int]:
-    return list(times.astype("datetime64[ns]").astype(np.int64).tolist())
+def _on_axis(times: Times, unit: str) -> list[int]:
+    """Give times as integers, those of a climate model's calendar always in seconds."""
+    axis = on_axis(times)
+    if axis.dtype.kind == "M":
+        axis = axis.astype(f"datetime64[{unit}]")
+    return list(axis.astype(np.int64).tolist())
 
 
-def _found(
-    inits: npt.NDArray[np.datetime64], found: npt.NDArray[np.bool_]
-) -> dict[int, npt.NDArray[np.bool_]]:
-    return dict(zip(_nanoseconds(inits), found, strict=True))
+def _found(inits: Times, found: npt.NDArray[np.bool_]) -> dict[int, npt.NDArray[np.bool_]]:
+    return dict(zip(_on_axis(inits, "ns"), found, strict=True))
 
 
 def _found_in(sums: xr.Dataset) -> dict[int, npt.NDArray[np.bool_]]:
@@ -363,7 +367,7 @@ def _strings_as(ds: xr.Dataset, dtype: type) -> xr.Dataset:
     texts = {
         name: text.astype(object).astype(dtype)
         for name, text in ds.coords.items()
-        if text.dtype.kind in "OTU"
+        if text.dtype.kind in "OTU" and name != "init_time"  # which may be dates of cftime
     }
     return ds.assign_coords(texts)
 
@@ -414,4 +418,7 @@ def _fingerprint(matched: Match) -> str:
             if not any(word in str(name).lower() for word in _VOLATILE)
         },
     }  # fmt: skip
+    own = Calendar.of(matched.inits)
+    if not own.standard:
+        content["calendar"] = own.name
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from weatherdiff.data.calendars import written
 from weatherdiff.errors import InputError
 from weatherdiff.evaluation.alignment import Channel, ascending_latitude, channels
 from weatherdiff.evaluation.fields import FORECAST
@@ -280,7 +281,7 @@ class Accumulation:
         lead = match.leads[place[1]] / np.timedelta64(1, "h")
         raise InputError(
             f"member {names} of {channel.label if channel else ''} from "
-            f"{match.inits[place[0]].astype('datetime64[m]')} at lead time "
+            f"{written(match.inits[place[0]], 'm')} at lead time "
             f"{lead:g} h is missing (NaN wherever there is "
             "an observation) while others are there; complete the forecast, or leave it out."
         )

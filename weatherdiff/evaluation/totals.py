@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from weatherdiff.data.calendars import after
 from weatherdiff.evaluation.groups import GROUPS
 
 __all__ = ["Total"]
@@ -38,7 +39,10 @@ class Total:
         if by is not None:
             times = statistics["init_time"]
             if by.startswith("valid_"):
-                times = times + statistics["lead_time"]
+                times = xr.DataArray(
+                    after(times.values[:, np.newaxis], statistics["lead_time"].values),
+                    dims=("init_time", "lead_time"),
+                )
             label_of, order = GROUPS[by.removeprefix("valid_")]
             labels = label_of(times.values)
             for label in order:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from weatherdiff.data.calendars import STANDARD, Calendar
 from weatherdiff.data.channels import Channels
-from weatherdiff.data.windows import WindowSpec, iso, seconds
+from weatherdiff.data.windows import WindowSpec, seconds
 from weatherdiff.errors import InputError
 from weatherdiff.forecasting.observations import (
     LinearObservations,
@@ -69,7 +70,9 @@ class Footprints:
             self.cell[kept], self.weight[kept], self.value[rows], self.error[rows],
         )  # fmt: skip
 
-    def by_block(self, init: int, spec: WindowSpec, blocks: int) -> list[Footprints | None]:
+    def by_block(
+        self, init: int, spec: WindowSpec, blocks: int, calendar: str = STANDARD
+    ) -> list[Footprints | None]:
         """Give each block of frames the observations of its times.
 
         An observation belongs to the block that holds its time, also where the forecast is cut
@@ -81,6 +84,7 @@ class Footprints:
         InputError
             One observation sees frames of several blocks, which are drawn one after the other.
         """
+        iso = Calendar(calendar).iso
         frame, rest = np.divmod(self.time - init, spec.step)
         block = (frame - 1) // spec.frames
         block = np.where((rest == 0) & (frame > 0) & (block < blocks), block, -1)

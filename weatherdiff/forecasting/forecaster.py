@@ -24,7 +24,11 @@ from weatherdiff.forecasting.folder import read_parts, write_parts
 from weatherdiff.forecasting.footprints import footprints
 from weatherdiff.forecasting.frames import forecast_dataset
 from weatherdiff.forecasting.initial_state import read_history
-from weatherdiff.forecasting.observations import LinearObservations, ObservationTable
+from weatherdiff.forecasting.observations import (
+    LinearObservations,
+    ObservationTable,
+    require_calendar,
+)
 from weatherdiff.forecasting.rollout import Key, Rollout
 from weatherdiff.forecasting.sampling import Sampling
 from weatherdiff.grid import Grid
@@ -310,11 +314,13 @@ class Forecaster:
         if observations is None:
             return [None] * blocks
         require_posterior(self.objective, sampling)
+        require_calendar(observations, self.calendar)
         seen = footprints(observations, channels=self.channels, grid=self.grid, mask=self.mask)
+        parts = seen.by_block(init, spec, blocks, self.calendar)
         starts = init + spec.frames * spec.step * np.arange(blocks)
         return [
             None if part is None else Assimilation(part, start + spec.lead_times, self.normalizer)
-            for start, part in zip(starts, seen.by_block(init, spec, blocks), strict=True)
+            for start, part in zip(starts, parts, strict=True)
         ]
 
     def _noise_scale(self, sampling: Sampling) -> Array:

@@ -29,10 +29,17 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.sources.formats import find_paths, load, open_raw, reading
 from weatherdiff.errors import DimensionError, InputError
 
-__all__ = ["LinearObservations", "ObservationTable", "open_observations", "point_table"]
+__all__ = [
+    "LinearObservations",
+    "ObservationTable",
+    "open_observations",
+    "point_table",
+    "require_calendar",
+]
 
 ObservationTable: TypeAlias = "pd.DataFrame | xr.Dataset"
 """See the module for its columns; a Dataset has them along its only dimension."""
@@ -183,6 +190,25 @@ def point_table(table: ObservationTable) -> pd.DataFrame:
         raise InputError("The observations have latitudes beyond 90 degrees.")
     require_errors(out["value"].to_numpy(), out["error"].to_numpy())
     return out
+
+
+def require_calendar(observations: ObservationTable | LinearObservations, calendar: str) -> None:
+    """Refuse observations whose times are of another calendar than the model's.
+
+    Raises
+    ------
+    InputError
+        A table, whose times are of the standard calendar, or weights of another calendar.
+    """
+    theirs = Calendar()
+    if isinstance(observations, LinearObservations):
+        times = observations.weights.get("valid_time", xr.DataArray())
+        theirs = Calendar.of(times) if times.dtype == object else theirs
+    if theirs != Calendar(calendar):
+        raise InputError(
+            f"The observations have times of the calendar {theirs.name}, the model forecasts in "
+            f"the calendar {calendar}; give LinearObservations whose valid_time is in that one."
+        )
 
 
 def require_errors(value: npt.NDArray[np.float64], error: npt.NDArray[np.float64]) -> None:

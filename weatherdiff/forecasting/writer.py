@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.data.calendars import Calendar
-from weatherdiff.errors import InputError, MissingInputError
+from weatherdiff.errors import ConfigError, InputError, MissingInputError
 from weatherdiff.forecasting.arrays import (
     FORMAT_VERSION,
     PRODUCTS,
@@ -36,6 +36,7 @@ from weatherdiff.staging import staged
 
 __all__ = [
     "FORMAT_VERSION",
+    "calendar_of",
     "forecast_attributes",
     "forecast_name",
     "forecast_time",
@@ -45,6 +46,8 @@ __all__ = [
     "verify_forecast",
     "write_forecast",
 ]
+
+_STANDARD = Calendar()
 
 
 def forecast_name(init_time: np.datetime64) -> str:
@@ -63,8 +66,10 @@ def forecast_name(init_time: np.datetime64) -> str:
     return f"{hour}{'' if minute == '00' else minute}.zarr"
 
 
-def forecast_time(name: str) -> int | None:
+def forecast_time(name: str, calendar: Calendar = _STANDARD) -> int | None:
     """Undo :func:`forecast_name`: seconds since 1970-01-01 UTC; None for any other name.
+
+    Which calendar a folder of forecasts is in, :func:`calendar_of` knows.
 
     Examples
     --------
@@ -74,9 +79,22 @@ def forecast_time(name: str) -> int | None:
     """
     found = re.fullmatch(r"(-?\d{4,}-\d\d-\d\dT\d\d)(\d\d)?\.zarr", name)
     try:
+        if found and not calendar.standard:
+            return calendar.parse(f"{found[1]}:{found[2] or '00'}")
         return found and int(np.datetime64(f"{found[1]}:{found[2] or '00'}", "s").astype(int))
-    except ValueError:  # a thirteenth month
+    except (ConfigError, ValueError):  # a thirteenth month
         return None
+
+
+def calendar_of(folder: str | os.PathLike[str], default: Calendar = _STANDARD) -> Calendar:
+    """Give the calendar of the forecasts in a folder, or a default if there is none."""
+    for path in Path(folder).glob("[!.]*.zarr"):  # all are of one model: the first will do
+        try:
+            description = (path / "init_time" / "zarr.json").read_text()
+            return Calendar(json.loads(description)["attributes"]["calendar"])
+        except (InputError, KeyError, OSError, RecursionError, TypeError, ValueError):
+            continue  # damaged, as is said where the forecast is read
+    return default
 
 
 def write_forecast(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from weatherdiff.data.calendars import written
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -218,15 +220,15 @@ def field_style(label: str) -> FieldStyle:
     return FieldStyle("viridis")
 
 
-def format_time(time: np.datetime64 | npt.NDArray[np.datetime64]) -> str:
-    """Write a time to the minute, in UTC.
+def format_time(time: np.datetime64 | npt.NDArray[Any]) -> str:
+    """Write a time of any calendar to the minute, in UTC.
 
     Examples
     --------
     >>> format_time(np.datetime64("2018-07-20T06:00"))
     '2018-07-20 06:00 UTC'
     """
-    return f"{str(np.datetime_as_string(time, unit='m')).replace('T', ' ')} UTC"
+    return f"{written(time, 'm').replace('T', ' ')} UTC"
 
 
 def lead_labels(lead_hours: npt.NDArray[np.float64]) -> list[str]:

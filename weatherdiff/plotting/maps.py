@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from weatherdiff.data.calendars import after
 from weatherdiff.grid import Grid
 from weatherdiff.plotting.appearance import (
     COLORS,
@@ -163,7 +164,7 @@ def _draw(
 
 def _fields(members: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     """Read what the columns show, (lead_time, latitude, longitude) each, in one pass."""
-    valid_time = members["init_time"].values + members["lead_time"].values
+    valid_time = after(members["init_time"].values, members["lead_time"].values)
     observed = observed_at(truth, valid_time)
     # The forecast's coordinates, so that rounding in the last digit cannot drop cells.
     observed = observed.rename(time="lead_time").transpose("lead_time", "latitude", "longitude")
@@ -181,9 +182,8 @@ def _row_labels(fields: xr.Dataset) -> list[str]:
     """Lead time and valid time of each row."""
     leads = fields["lead_time"].values
     rows = []
-    for label, valid in zip(
-        lead_labels(hours(leads)), fields["init_time"].values + leads, strict=True
-    ):
+    times = after(fields["init_time"].values, leads)
+    for label, valid in zip(lead_labels(hours(leads)), times, strict=True):
         day, clock = format_time(valid).split(" ", 1)
         rows.append(f"{label}\n{day}\n{clock}")
     return rows

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
+from weatherdiff.data.calendars import after, on_axis
 from weatherdiff.errors import InputError
 from weatherdiff.grid import Grid
 from weatherdiff.plotting.appearance import (
@@ -14,10 +15,16 @@ from weatherdiff.plotting.appearance import (
     degrees_east,
     degrees_north,
     format_time,
+    lead_axis,
     shown_units,
     title_of,
 )
-from weatherdiff.plotting.selection import forecast_and_observation, nearest_cell, single_init
+from weatherdiff.plotting.selection import (
+    forecast_and_observation,
+    hours,
+    nearest_cell,
+    single_init,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,13 +84,21 @@ def plot_plume(
     values = units.value_of(members.isel(cell).values)
     if not np.isfinite(values).any():
         raise InputError(f"the forecast of {variable} has no valid value at {place}.")
-    init = members["init_time"].values
-    times = init + members["lead_time"].values
-    begin = init - (times[-1] - init) / 2
+    init, leads = members["init_time"].values, members["lead_time"].values
+    times: Any = after(init, leads)
+    begin: Any = after(init, -(leads[-1] / 2))
     truth = truth.isel(cell).sel(time=slice(begin, times[-1]))
+    observed_times = truth["time"].values
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     axes = figure.subplots()
+    start, dated = format_time(init), times.dtype.kind == "M"
+    if not dated:  # matplotlib knows no other calendar
+        unit = lead_axis(axes, hours(leads))[-1] / hours(leads)[-1]
+        times, observed_times, begin, init = (
+            hours(on_axis(dates) - on_axis(init)) * unit
+            for dates in (times, observed_times, begin, init)
+        )
     axes.plot(times, values, color=COLORS["ensemble"], linewidth=0.5, alpha=0.4)
     axes.plot([], [], color=COLORS["ensemble"], linewidth=0.5, label="members")
     for probability, opacity in _BANDS:
@@ -111,7 +126,7 @@ def plot_plume(
         label="median",
     )
     axes.plot(
-        truth["time"].values,
+        observed_times,
         units.value_of(truth.values),
         color=COLORS["observation"],
         linewidth=1.3,
@@ -119,16 +134,17 @@ def plot_plume(
         markersize=4,
         label="observation",
     )
-    axes.axvline(date2num(init), color="0.4", linewidth=0.8, linestyle="--")
+    axes.axvline(date2num(init) if dated else 0, color="0.4", linewidth=0.8, linestyle="--")
     axes.set_xlim(begin, times[-1] + (times[-1] - begin) / 100)
     axes.set_ylabel(units.axis_label(""))
-    locator = AutoDateLocator(minticks=4, maxticks=9)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axes.set_xlabel("valid time [UTC]")
+    if dated:
+        locator = AutoDateLocator(minticks=4, maxticks=9)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axes.set_xlabel("valid time [UTC]")
     axes.set_axisbelow(True)
     axes.grid(color="0.9", linewidth=0.6)
-    title = f"{title_of(variable).capitalize()} at {place}\nforecast from {format_time(init)}"
+    title = f"{title_of(variable).capitalize()} at {place}\nforecast from {start}"
     axes.set_title(title, loc="left", fontsize=11)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure

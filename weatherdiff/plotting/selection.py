@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from weatherdiff.data.calendars import require_same_calendar
 from weatherdiff.errors import DimensionError, InputError, UnitsError
 from weatherdiff.grid import Grid
 from weatherdiff.plotting.appearance import title_of
@@ -81,7 +83,7 @@ def forecast_and_observation(
     Raises
     ------
     InputError
-        One of them lacks the channel.
+        One of them lacks the channel, or they are of different calendars.
     DimensionError
         The observation has no ``time``, or has members.
     GridMismatchError
@@ -96,6 +98,9 @@ def forecast_and_observation(
             "the forecast comes first, the observation second."
         )
     Grid.from_dataset(members).require_same(Grid.from_dataset(truth))
+    if "init_time" in members.coords:
+        inits, times = members["init_time"].values, truth["time"].values
+        require_same_calendar(inits, times, ("the forecasts", "the observations"))
     units = members.attrs.get("units"), truth.attrs.get("units")
     if None not in units and units[0] != units[1]:
         raise UnitsError(f"{label} is forecast in {units[0]} but observed in {units[1]}.")
@@ -272,7 +277,7 @@ def pick_leads(
     return available.sel(lead_time=wanted)
 
 
-def observed_at(observation: xr.DataArray, times: npt.NDArray[np.datetime64]) -> xr.DataArray:
+def observed_at(observation: xr.DataArray, times: npt.NDArray[Any]) -> xr.DataArray:
     """Observations at exactly these times, NaN at a time that has none.
 
     Parameters
@@ -280,14 +285,14 @@ def observed_at(observation: xr.DataArray, times: npt.NDArray[np.datetime64]) ->
     observation : (time, ...)
         Analysis; ``time`` ascending and unique.
     times : (time,)
-        Ascending and unique.
+        Ascending and unique, in the calendar of the observations.
 
     Returns
     -------
     (time, ...)
         Lazy if the input is.
     """
-    times = np.asarray(times, dtype="datetime64[ns]")
+    times = times if times.dtype == object else np.asarray(times, dtype="datetime64[ns]")
     # The narrow slice keeps a long record's task graph short.
     window = observation.sel(time=slice(times[0], times[-1]))
     return window.reindex(time=times)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from weatherdiff.data.calendars import after
 from weatherdiff.plotting.appearance import display_units, title_of
 from weatherdiff.plotting.power import draw_power
 from weatherdiff.plotting.selection import (
@@ -82,7 +83,9 @@ def _mean_power(members: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
         )
         at_lead = []
         for lead in case["lead_time"].values:
-            observed = observed_at(truth, np.array([inits[index] + lead])).isel(time=0, drop=True)
+            observed = observed_at(truth, np.array([after(inits[index], lead)])).isel(
+                time=0, drop=True
+            )
             at_lead.append(power_spectra(case.sel(lead_time=lead).load(), observed))
         powers.append(xr.concat(at_lead, dim="lead_time", **_ALIGNED))
     mean = xr.concat(powers, dim="init_time", **_ALIGNED).mean("init_time", keep_attrs=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from weatherdiff.data.calendars import after, on_axis
 from weatherdiff.errors import InputError
 from weatherdiff.plotting.appearance import title_of
 from weatherdiff.plotting.selection import channel, evenly_spaced, single_init
@@ -22,7 +24,7 @@ _SPECTRUM_CASES = 8
 class Case:
     """An initial time to show and the reason why it was chosen."""
 
-    init_time: np.datetime64
+    init_time: Any
     reason: str
 
 
@@ -44,7 +46,8 @@ def choose_case(scores: xr.Dataset, forecasts: xr.Dataset) -> Case:
         raise InputError("there are no forecasts to report on.")
     quality = _relative_crps(scores)
     if quality is not None:
-        quality = quality[np.isin(quality["init_time"].values, inits)].dropna("init_time")
+        known = np.isin(on_axis(quality["init_time"].values), on_axis(inits))
+        quality = quality[known].dropna("init_time")
     if quality is None or not quality.size:
         return Case(inits[(inits.size - 1) // 2], f"the middle one of {inits.size}")
     order = np.argsort(quality.values, kind="stable")
@@ -121,9 +124,10 @@ def choose_points(case: xr.Dataset, labels: list[str]) -> dict[str, tuple[float,
     return points
 
 
-def spectrum_inits(forecasts: xr.Dataset, observations: xr.Dataset) -> npt.NDArray[np.datetime64]:
+def spectrum_inits(forecasts: xr.Dataset, observations: xr.Dataset) -> npt.NDArray[Any]:
     """Take a few evenly spaced initial times whose valid times are all observed."""
     inits = np.sort(forecasts["init_time"].values)
-    valid = inits[:, None] + forecasts["lead_time"].values
-    complete = inits[np.isin(valid, observations["time"].values).all(axis=1)]
+    valid = after(inits[:, None], forecasts["lead_time"].values)
+    observed = np.isin(on_axis(valid), on_axis(observations["time"].values))
+    complete = inits[observed.all(axis=1)]
     return complete[evenly_spaced(complete.size, _SPECTRUM_CASES)]

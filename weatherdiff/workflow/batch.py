@@ -2,6 +2,9 @@
 
 A run may be killed at any moment and started again. Its state is in the folders: a forecast that is
 there is published and whole; hidden beside it is what has been begun.
+
+In the calendar of a climate model there is no today: now is the newest time of the data. Initial
+times are then seconds of that calendar, and nothing is said of how late a forecast is.
 """
 
 from __future__ import annotations
@@ -9,14 +12,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from weatherdiff.config import Config
-from weatherdiff.data.windows import parse_time, seconds, to_datetime
+from weatherdiff.data.calendars import Calendar
+from weatherdiff.data.windows import seconds
 from weatherdiff.errors import (
     ConfigError,
     InputError,
@@ -30,7 +34,7 @@ from weatherdiff.forecasting.cycle import Cycle, Plan, parse_span, plan
 from weatherdiff.forecasting.fallback import older_start
 from weatherdiff.journal import tell
 from weatherdiff.workflow.fields import open_source, window_spec
-from weatherdiff.workflow.ledger import iso, published_times, record_runs
+from weatherdiff.workflow.ledger import path_of, published_times, record_runs
 from weatherdiff.workflow.making import Share, make_forecast
 from weatherdiff.workflow.metrics import ping, write_metrics
 from weatherdiff.workflow.retention import prune
@@ -49,7 +53,7 @@ class Request:
     Attributes
     ----------
     now : int, optional
-        Seconds since 1970-01-01 UTC, instead of the clock.
+        Seconds since 1970-01-01 UTC, instead of the clock; of the standard calendar.
     init_times : tuple of str
         These alone, whatever the cycle and the lateness.
     backfill : str, optional
@@ -82,6 +86,8 @@ class Run:
     removed: list[int] = field(default_factory=list)
     units: int = 0
     troubles: list[WeatherdiffError] = field(default_factory=list)
+    calendar: Calendar = field(default_factory=Calendar)
+    """That of the data, in whose seconds all times here are."""
 
 
 def batch(config: Config, request: Request | None = None, *, dry_run: bool = False) -> Run:
@@ -111,7 +117,7 @@ def batch(config: Config, request: Request | None = None, *, dry_run: bool = Fal
     request = request or Request()
     run, start, code = Run(), time.monotonic(), 0
     if dry_run:
-        run.plan, run.older, _ = _find_due(config, request)
+        _find_due(config, request, run)
         return run
     try:
         config.forecasts.mkdir(parents=True, exist_ok=True)
@@ -124,7 +130,9 @@ def batch(config: Config, request: Request | None = None, *, dry_run: bool = Fal
     return run
 
 
-def plan_text(found: Plan, older: Mapping[int, int] | None = None) -> str:
+def plan_text(
+    found: Plan, older: Mapping[int, int] | None = None, calendar: Calendar | None = None
+) -> str:
     """Write a plan, a line for each initial time.
 
     Parameters
@@ -132,6 +140,8 @@ def plan_text(found: Plan, older: Mapping[int, int] | None = None) -> str:
     found : Plan
     older : mapping, optional
         Initial times that start from an older analysis -> that.
+    calendar : Calendar, optional
+        Of the times, the standard one unless given.
 
     Examples
     --------
@@ -139,12 +149,18 @@ def plan_text(found: Plan, older: Mapping[int, int] | None = None) -> str:
     due       2018-07-20T06:00Z
     waiting   2018-07-20T12:00Z
     """
+    iso = (calendar or Calendar()).iso
     lines = [f"{name:9} {iso(t)}" for name, times in found._asdict().items() for t in times]
     lines += [f"fallback  {iso(t)} from {iso(start)}" for t, start in (older or {}).items()]
     return "\n".join(lines) or "nothing is due"
 
 
-def find_due(config: Config, request: Request, available: Callable[[int], bool]) -> Plan:
+def find_due(
+    config: Config,
+    request: Request,
+    available: Callable[[int], bool],
+    calendar: Calendar | None = None,
+) -> Plan:
     """Sort the initial times that a run is asked for.
 
     Parameters
@@ -153,6 +169,8 @@ def find_due(config: Config, request: Request, available: Callable[[int], bool])
     request : Request
     available : callable
         Whether the input of an initial time is there.
+    calendar : Calendar, optional
+        Of the data and of all times, the standard one unless given.
 
     Raises
     ------
@@ -167,7 +185,7 @@ def find_due(config: Config, request: Request, available: Callable[[int], bool])
         reach = max(reach, parse_span(request.backfill))
     there = published_times(config.forecasts)
     if request.init_times:
-        candidates = [parse_time(t) for t in request.init_times]
+        candidates = [(calendar or Calendar()).parse(t) for t in request.init_times]
         oldest = max([*there, *candidates]) - min(candidates)
     else:
         candidates = Cycle.parse(options.cycle).between(now - reach, now)
@@ -180,17 +198,22 @@ def find_due(config: Config, request: Request, available: Callable[[int], bool])
     return plan(candidates, published=set(there).__contains__, available=available)
 
 
-def _find_due(config: Config, request: Request) -> tuple[Plan, dict[int, int], xr.Dataset]:
+def _find_due(config: Config, request: Request, run: Run) -> xr.Dataset:
+    """Put into the run what is due; give the data."""
     ds = open_source(config)
-    if "time" not in ds.coords or ds["time"].dtype.kind != "M":
-        raise InputError("Scheduled runs need data in the standard calendar.")
+    if "time" not in ds.coords:
+        raise InputError("Scheduled runs need data with a time.")
+    run.calendar = Calendar.of(ds["time"])
     times, spec = set(seconds(ds["time"].values).tolist()), window_spec(config)
+    if not run.calendar.standard:
+        request = _by_the_data(request, run.calendar, max(times))
+    _require_same_calendar(config, run.calendar)
     history = spec.offsets[: spec.history].tolist()
 
     def available(init: int) -> bool:
         return all(init + offset in times for offset in history)
 
-    found = find_due(config, request, available)
+    found = find_due(config, request, available, run.calendar)
     older: dict[int, int] = {}
     options = config.batch
     # Shares that look at other moments could start from other analyses.
@@ -202,17 +225,40 @@ def _find_due(config: Config, request: Request) -> tuple[Plan, dict[int, int], x
             if start is not None:
                 older[init] = start
                 found.waiting.remove(init)
-    return found, older, ds
+    run.plan, run.older = found, older
+    return ds
+
+
+def _by_the_data(request: Request, calendar: Calendar, newest: int) -> Request:
+    """Set the clock to the newest time of the data."""
+    if request.now is not None:
+        raise InputError(
+            f"The data are in the calendar {calendar.name}, where no time of the clock has a "
+            f"meaning: now is their newest time, {calendar.iso(newest)}. Leave out --now, or name "
+            "the initial times with batch --init."
+        )
+    return replace(request, now=newest)
+
+
+def _require_same_calendar(config: Config, calendar: Calendar) -> None:
+    from weatherdiff.forecasting.writer import calendar_of
+
+    theirs = calendar_of(config.forecasts, default=calendar)
+    if theirs != calendar:
+        raise InputError(
+            f"The data are in the calendar {calendar.name}, the forecasts of {config.forecasts} in "
+            f"the calendar {theirs.name}; choose another output folder."
+        )
 
 
 def _make_due(config: Config, request: Request, run: Run) -> None:
-    run.plan, run.older, ds = _find_due(config, request)
+    ds, iso = _find_due(config, request, run), run.calendar.iso
     due, waiting, published = run.plan
     facts: dict[str, Any] = {"due": [iso(t) for t in due], "waiting": [iso(t) for t in waiting]}
     if run.older:
         facts["fallback"] = {iso(t): iso(start) for t, start in run.older.items()}
     tell("plan", **facts)
-    run.troubles += _damaged(config, published)
+    run.troubles += _damaged(config, published, run.calendar)
     sampler, cycle = None, Cycle.parse(config.batch.cycle)
     with ExitStack() as stack:
         for init in [*due, *run.older]:
@@ -231,11 +277,10 @@ def _make_due(config: Config, request: Request, run: Run) -> None:
                 run.troubles.append(error)
     if waiting:
         more = f" (and for {len(waiting) - 1} more)" if len(waiting) > 1 else ""
-        last = to_datetime([seconds(ds["time"].values).max()]).astype("datetime64[m]")[0]
+        last = iso(seconds(ds["time"].values).max())
         run.troubles.append(
             MissingInputError(
-                f"The input for {iso(waiting[0])}{more} is not there yet; the data reach to "
-                f"{last}Z."
+                f"The input for {iso(waiting[0])}{more} is not there yet; the data reach to {last}."
             )
         )
     _remove_old(config, run)
@@ -245,25 +290,24 @@ def _make_due(config: Config, request: Request, run: Run) -> None:
                 raise trouble
 
 
-def _damaged(config: Config, published: list[int]) -> list[WeatherdiffError]:
+def _damaged(config: Config, published: list[int], calendar: Calendar) -> list[WeatherdiffError]:
     """Look whether what is published is still there, by name and size."""
-    from weatherdiff.forecasting.writer import forecast_attributes, forecast_name
+    from weatherdiff.forecasting.writer import forecast_attributes
 
     troubles: list[WeatherdiffError] = []
     for init in published:
-        path = config.forecasts / forecast_name(to_datetime([init])[0])
         try:
-            forecast_attributes(path)
+            forecast_attributes(path_of(config.forecasts, init, calendar))
         except MissingInputError:  # removed by another run
             continue
         except InputError as error:
-            tell("damaged", init_time=iso(init), error=str(error))
+            tell("damaged", init_time=calendar.iso(init), error=str(error))
             troubles.append(InputError(f"{error} Remove the folder to have it made again."))
     return troubles
 
 
 def _make(sampler: Sampler, init: int, ordinal: int, request: Request, run: Run) -> None:
-    start, older = time.monotonic(), run.older.get(init)
+    start, older, iso = time.monotonic(), run.older.get(init), run.calendar.iso
 
     def report(**facts: Any) -> None:
         run.units += 1
@@ -271,8 +315,8 @@ def _make(sampler: Sampler, init: int, ordinal: int, request: Request, run: Run)
 
     path = make_forecast(
         sampler,
-        to_datetime([init])[0],
-        older=None if older is None else to_datetime([older])[0],
+        run.calendar.dates([init])[0],
+        older=None if older is None else run.calendar.dates([older])[0],
         share=request.share,
         ordinal=ordinal,
         report=report,
@@ -281,9 +325,10 @@ def _make(sampler: Sampler, init: int, ordinal: int, request: Request, run: Run)
         tell("left to others", init_time=iso(init))
         return
     run.published.append(init)
+    late = {"lateness_seconds": request.clock() - init} if run.calendar.standard else {}
     facts: dict[str, Any] = {
         "published": iso_now(),
-        "lateness_seconds": request.clock() - init,
+        **late,
         "seconds": round(time.monotonic() - start, 3),
         "members": sampler.config.forecast.members,
     }
@@ -295,7 +340,7 @@ def _make(sampler: Sampler, init: int, ordinal: int, request: Request, run: Run)
 
 def _remove_old(config: Config, run: Run) -> None:
     """Remove what has been kept long enough, and bring the ledger up to date."""
-    options = config.batch
+    options, iso = config.batch, run.calendar.iso
     keep = None if options.keep is None else parse_span(options.keep)
     run.removed = prune(config.forecasts, keep=keep, at_least=options.keep_at_least)
     if run.removed:
@@ -317,7 +362,7 @@ def _end(config: Config, request: Request, run: Run, code: int, duration: float)
             "failures": len([t for t in run.troubles if type(t) is not MissingInputError]),
             "units": run.units,
         }
-        if newest:
+        if newest and run.calendar.standard:
             values["newest_init_timestamp_seconds"] = newest[0]
             values["lateness_seconds"] = now - newest[0]
         if code == 0:
@@ -326,7 +371,7 @@ def _end(config: Config, request: Request, run: Run, code: int, duration: float)
     tell(
         "finished",
         exit_code=code,
-        published=[iso(t) for t in run.published],
+        published=[run.calendar.iso(t) for t in run.published],
         units=run.units,
         seconds=round(duration, 3),
     )

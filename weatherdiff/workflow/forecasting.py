@@ -9,8 +9,7 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.config import Config
-from weatherdiff.data.calendars import Calendar
-from weatherdiff.errors import ConfigError, InputError
+from weatherdiff.errors import ConfigError
 from weatherdiff.progress import progress_bar
 from weatherdiff.workflow.fields import init_times_of
 from weatherdiff.workflow.making import make_forecast
@@ -78,13 +77,8 @@ def forecast_and_score(config: Config) -> xr.Dataset:
     from weatherdiff.evaluation.storage import StatisticsStore
 
     sampling = Sampler(config)
-    if not Calendar(sampling.calendar).standard:
-        raise InputError(
-            f"The data have the calendar {sampling.calendar}; scores are made in the standard one "
-            "alone. Forecast without --evaluate-only, and score the forecasts with tools of yours."
-        )
     ds, options, period = sampling.analyses, config.evaluation, config.splits.training
-    init_times = np.array(init_times_of(config, sampling.frames)).astype("datetime64[ns]")
+    init_times = np.array(init_times_of(config, sampling.frames, calendar=sampling.calendar))
     sampling.require_observed(init_times)
     config.output.mkdir(parents=True, exist_ok=True)
     with timed(config, "forecast"), progress_bar("forecast", "initial times") as progress:

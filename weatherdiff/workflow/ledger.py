@@ -9,24 +9,33 @@ from typing import Any
 
 import numpy as np
 
-from weatherdiff.data.windows import iso
+from weatherdiff.data.calendars import Calendar
 from weatherdiff.errors import InputError, LockedError
 from weatherdiff.journal import tell
 from weatherdiff.sealed import seal, unseal
 from weatherdiff.staging import locked, remove_leftovers, staged
 
-__all__ = ["iso", "published_times", "read_ledger", "record_runs"]
+__all__ = ["path_of", "published_times", "read_ledger", "record_runs"]
 
 LEDGER = "ledger.json"
 FORMAT_VERSION = 1
 
 
 def published_times(folder: Path) -> list[int]:
-    """Give the initial times of the forecasts in a folder, ascending."""
-    from weatherdiff.forecasting.writer import forecast_time
+    """Give the initial times of the forecasts in a folder, ascending seconds of its calendar."""
+    from weatherdiff.forecasting.writer import calendar_of, forecast_time
 
-    found = [forecast_time(path.name) for path in folder.glob("[!.]*.zarr")]
+    own = calendar_of(folder)
+    found = [forecast_time(path.name, own) for path in folder.glob("[!.]*.zarr")]
     return sorted(time for time in found if time is not None)
+
+
+def path_of(folder: Path, time: int, calendar: Calendar) -> Path:
+    """Give the folder of the forecast from a time, in seconds of a calendar."""
+    from weatherdiff.forecasting.writer import forecast_name
+
+    date = np.datetime64(time, "s") if calendar.standard else calendar.dates([time])[0]
+    return folder / forecast_name(date)
 
 
 def read_ledger(folder: Path) -> dict[str, dict[str, Any]]:
@@ -35,6 +44,8 @@ def read_ledger(folder: Path) -> dict[str, dict[str, Any]]:
     A ledger that is lost, damaged or behind is made up from the manifests of the forecasts; runs
     whose folder is gone are left out, unless they were removed as too old.
     """
+    from weatherdiff.forecasting.writer import calendar_of
+
     known: dict[str, dict[str, Any]] = {}
     path = folder / LEDGER
     if path.exists():
@@ -45,12 +56,13 @@ def read_ledger(folder: Path) -> dict[str, dict[str, Any]]:
             known = {str(name): dict(run) for name, run in document["runs"].items()}
         except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
             tell("ledger rebuilt", reason=str(error))
-    there = {iso(time): time for time in published_times(folder)}
+    own = calendar_of(folder)
+    there = {own.iso(time): time for time in published_times(folder)}
     runs = {name: run for name, run in known.items() if name in there or "removed" in run}
     for name in there:
         known_of = runs.get(name, {}).keys()
         if "published" not in known_of or {"removed", "damaged"} & known_of:  # and made again
-            runs[name] = _from_manifest(folder, there[name])
+            runs[name] = _from_manifest(path_of(folder, there[name], own))
     return dict(sorted(runs.items()))
 
 
@@ -65,7 +77,7 @@ def record_runs(folder: Path, news: Mapping[str, Mapping[str, Any]]) -> dict[str
     folder : path
         Of the forecasts.
     news : mapping
-        Initial time, as :func:`iso` writes it -> facts, plain types.
+        Initial time, as :meth:`Calendar.iso` writes it -> facts, plain types.
     """
     runs = read_ledger(folder)
     try:
@@ -85,11 +97,9 @@ def record_runs(folder: Path, news: Mapping[str, Mapping[str, Any]]) -> dict[str
     return runs
 
 
-def _from_manifest(folder: Path, time: int) -> dict[str, Any]:
+def _from_manifest(path: Path) -> dict[str, Any]:
     from weatherdiff.forecasting.manifest import MANIFEST, read_manifest
-    from weatherdiff.forecasting.writer import forecast_name
 
-    path = folder / forecast_name(np.datetime64(time, "s"))
     try:
         run = read_manifest(path)[0].get("run", {})
         written = datetime.fromtimestamp((path / MANIFEST).stat().st_mtime, UTC)

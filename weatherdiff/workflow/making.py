@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weatherdiff.data.calendars import Calendar
+from weatherdiff.data.calendars import Calendar, written
 from weatherdiff.data.windows import seconds
 from weatherdiff.errors import ConfigError, LockedError
 from weatherdiff.forecasting.lockstep import advance
@@ -121,7 +121,7 @@ def make_forecast(
     labels = {"input_sha256": fingerprint}
     if older is not None:
         labels["fallback"] = (
-            f"started from the analysis of {older.astype('datetime64[m]')}Z, as that of the "
+            f"started from the analysis of {written(older, 'm')}Z, as that of the "
             "initial time was not there"
         )
     work = Work(

@@ -6,12 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
-
+from weatherdiff.data.calendars import Calendar
 from weatherdiff.errors import InputError, LockedError, MissingInputError, StorageError
 from weatherdiff.journal import tell
 from weatherdiff.staging import hidden_beside, locked, remove_leftovers
-from weatherdiff.workflow.ledger import iso, published_times
+from weatherdiff.workflow.ledger import path_of, published_times
 
 __all__ = ["newest_sound", "prune"]
 
@@ -22,15 +21,16 @@ def newest_sound(folder: Path) -> int | None:
     Returns
     -------
     int or None
-        Its initial time, in seconds since 1970-01-01 UTC.
+        Its initial time, in seconds since 1970-01-01 UTC of the forecasts' calendar.
     """
-    from weatherdiff.forecasting.writer import verify_forecast
+    from weatherdiff.forecasting.writer import calendar_of, verify_forecast
 
+    own = calendar_of(folder)
     for time in reversed(published_times(folder)):
         try:
-            verify_forecast(_path(folder, time))
+            verify_forecast(path_of(folder, time, own))
         except (InputError, MissingInputError, StorageError) as error:  # another run removed it
-            tell("damaged", init_time=iso(time), error=str(error))
+            tell("damaged", init_time=own.iso(time), error=str(error))
         else:
             return time
     return None
@@ -55,14 +55,15 @@ def prune(folder: Path, *, keep: int | None, at_least: int) -> list[int]:
     """
     from weatherdiff.forecasting.cycle import expired
     from weatherdiff.forecasting.work import discard_work
+    from weatherdiff.forecasting.writer import calendar_of
 
-    times = published_times(folder)
+    own, times = calendar_of(folder), published_times(folder)
     removed = []
     rule = {"keep": keep or 0, "at_least": at_least}
     if keep is not None and times and expired(times, **rule, newest_good=times[-1]):
         good = newest_sound(folder)
         for time in expired(times, **rule, newest_good=good):
-            path = _path(folder, time)
+            path = path_of(folder, time, own)
             try:
                 with locked(path) as lock:
                     hidden = hidden_beside(path)
@@ -73,11 +74,11 @@ def prune(folder: Path, *, keep: int | None, at_least: int) -> list[int]:
             except (LockedError, FileNotFoundError):  # another run is at it
                 continue
             removed.append(time)
-    _clean(folder, times[-1] - keep if keep is not None and times else None)
+    _clean(folder, times[-1] - keep if keep is not None and times else None, own)
     return removed
 
 
-def _clean(folder: Path, oldest: int | None) -> None:
+def _clean(folder: Path, oldest: int | None, calendar: Calendar) -> None:
     """Remove what killed runs have left of forecasts that are published, were removed or are old.
 
     What has been begun of others stays for the next run.
@@ -90,7 +91,7 @@ def _clean(folder: Path, oldest: int | None) -> None:
         try:
             with locked(path) as lock:
                 remove_leftovers(folder, of=path.name)
-                time = forecast_time(path.name)
+                time = forecast_time(path.name, calendar)
                 old = oldest is not None and time is not None and time < oldest
                 if path.exists() or old:
                     discard_work(path)
@@ -98,9 +99,3 @@ def _clean(folder: Path, oldest: int | None) -> None:
                     lock.unlink(missing_ok=True)
         except LockedError:  # another run is at it
             continue
-
-
-def _path(folder: Path, time: int) -> Path:
-    from weatherdiff.forecasting.writer import forecast_name
-
-    return folder / forecast_name(np.datetime64(time, "s"))

@@ -59,7 +59,7 @@ class Sampler:
     def __init__(self, config: Config, analyses: xr.Dataset | None = None) -> None:
         from weatherdiff.forecasting.assimilation import require_posterior
         from weatherdiff.forecasting.forecaster import Sampling
-        from weatherdiff.forecasting.observations import open_observations
+        from weatherdiff.forecasting.observations import open_observations, require_calendar
 
         set_threads(config)
         options = config.forecast
@@ -85,6 +85,7 @@ class Sampler:
         if options.observations is not None:
             require_posterior(self._forecaster.objective, self._sampling)
             self._observations = open_observations(options.observations)
+            require_calendar(self._observations, self._forecaster.calendar)
             made_by["observations_sha256"] = digest(
                 self._observations.to_json(date_format="iso", double_precision=15)
             )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 from weatherdiff.config import Config
+from weatherdiff.data.calendars import Calendar
 from weatherdiff.errors import WeatherdiffError
 from weatherdiff.sealed import unseal
-from weatherdiff.workflow.batch import Request, batch
-from weatherdiff.workflow.ledger import iso, read_ledger
+from weatherdiff.workflow.batch import Request, Run, batch
+from weatherdiff.workflow.ledger import read_ledger
 
 __all__ = ["status"]
 
@@ -23,20 +24,25 @@ def status(config: Config, request: Request | None = None) -> str:
         As for :func:`weatherdiff.workflow.batch.batch`.
     """
     request = request or Request()
+    run, trouble = _asked(config, request)
+    own, clock = run.calendar, Calendar().iso(request.clock())
+    if not own.standard:
+        clock = f"none in the calendar {own.name}: now is the newest time of the data"
     runs = read_ledger(config.forecasts)
     there = {name: run for name, run in runs.items() if "removed" not in run}
-    lines = [f"clock      {iso(request.clock())}"]
+    lines = [f"clock      {clock}"]
     if there:
-        newest, run = list(there.items())[-1]
-        made = f"damaged: {run['damaged']}" if "damaged" in run else f"made {run['published']}"
+        newest, facts = list(there.items())[-1]
+        made = (
+            f"damaged: {facts['damaged']}" if "damaged" in facts else f"made {facts['published']}"
+        )
         lines.append(f"newest     {newest}, {made}")
     lines.append(f"published  {len(there)}, removed as too old {len(runs) - len(there)}")
-    try:
-        found = batch(config, request, dry_run=True).plan
-        for name, times in (("due", found.due), ("waiting", found.waiting)):
-            lines.append(f"{name:10} {', '.join(map(iso, times)) or 'none'}")
-    except WeatherdiffError as error:  # the rest is still of use
-        lines.append(f"due        not known: {error}")
+    if trouble is None:
+        for name, times in (("due", run.plan.due), ("waiting", run.plan.waiting)):
+            lines.append(f"{name:10} {', '.join(map(own.iso, times)) or 'none'}")
+    else:  # the rest is still of use
+        lines.append(f"due        not known: {trouble}")
     for work in sorted(config.forecasts.glob(".*.zarr.????????.work")):
         name = re.sub(r"^\.(.*)\.zarr\.\w{8}\.work$", r"\1", work.name)
         done = len(list(work.glob("units/*.json")))
@@ -46,3 +52,13 @@ def status(config: Config, request: Request | None = None) -> str:
             units = "?"
         lines.append(f"begun      {name}, {done} of {units} units")
     return "\n".join(lines)
+
+
+def _asked(config: Config, request: Request) -> tuple[Run, WeatherdiffError | None]:
+    """Find out what is due, or why that cannot be known."""
+    from weatherdiff.forecasting.writer import calendar_of
+
+    try:
+        return batch(config, request, dry_run=True), None
+    except WeatherdiffError as error:
+        return Run(calendar=calendar_of(config.forecasts)), error

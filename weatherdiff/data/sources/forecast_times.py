@@ -8,11 +8,19 @@ that are given too must be those that follow.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from weatherdiff.data.calendars import (
+    Calendar,
+    is_cftime,
+    on_axis,
+    require_same_calendar,
+    written,
+)
 from weatherdiff.errors import DimensionError, InputError
 
 __all__ = ["decode_init_times", "decode_lead_times", "require_valid_times", "tell_times_apart"]
@@ -88,20 +96,25 @@ def tell_times_apart(
     return {old: new for old, new in names.items() if old != new}
 
 
-def decode_init_times(coordinate: xr.DataArray) -> npt.NDArray[np.datetime64]:
-    """Give initial times as datetime64[ns].
+def decode_init_times(coordinate: xr.DataArray) -> npt.NDArray[Any]:
+    """Give initial times as datetime64[ns], or as they are if they are dates of cftime.
 
     Raises
     ------
     DimensionError
-        They are no dates, or dates of another calendar than the standard one.
+        They are no dates.
+    InputError
+        The calendar is not known.
     """
     values = np.asarray(coordinate.values)
+    if is_cftime(values):
+        Calendar.of(values)
+        return values
     if values.dtype.kind != "M" or np.isnat(values).any():
         kind = type(values.flat[0]).__name__ if values.dtype.kind == "O" else values.dtype
         raise DimensionError(
-            f"init_time is of type {kind}, expected dates of the standard calendar; its units "
-            "should read like 'hours since 2000-01-01'."
+            f"init_time is of type {kind}, expected dates; its units should "
+            " read like 'hours since 2000-01-01'."
         )
     return values.astype("datetime64[ns]")
 
@@ -177,22 +190,27 @@ def require_valid_times(ds: xr.Dataset) -> None:
     if "valid_time" not in ds.coords:
         return
     stated = ds["valid_time"]
-    if stated.dtype.kind != "M" or not set(stated.dims) <= {"init_time", "lead_time"}:
+    dated = stated.dtype.kind == "M" or is_cftime(stated.values)
+    if not dated or not set(stated.dims) <= {"init_time", "lead_time"}:
         raise DimensionError(
             f"valid_time is of type {stated.dtype} with dimensions {stated.dims}, expected dates "
             "along init_time and lead_time; drop it if it is of no use."
         )
     init, lead = ds["init_time"].variable, ds["lead_time"].variable
-    sums = (init + lead).astype("datetime64[ns]")
-    differs = sums != stated.variable.astype("datetime64[ns]")
+    require_same_calendar(init.values, stated.values, ("the initial times", "the valid times"))
+    if init.dtype == object:
+        sums = init.copy(data=on_axis(init.values)) + lead.astype("timedelta64[s]")
+        differs = sums != stated.variable.copy(data=on_axis(stated.values))
+    else:
+        sums = (init + lead).astype("datetime64[ns]")
+        differs = sums != stated.variable.astype("datetime64[ns]")
     if differs.any():
         start, after, valid = (
             np.broadcast_to(v.set_dims(differs.sizes).values, differs.shape)[differs.values][0]
             for v in (init, lead, stated.variable)
         )
         raise InputError(
-            f"valid_time is {valid.astype('datetime64[s]')} where init_time is "
-            f"{start.astype('datetime64[s]')} and lead_time {after.astype('timedelta64[s]')}, "
-            "expected their sum; if what is read as init_time are valid times, arrange the "
-            "forecasts by initial time first."
+            f"valid_time is {written(valid, 's')} where init_time is {written(start, 's')} and "
+            f"lead_time {after.astype('timedelta64[s]')}, expected their sum; if what is read as "
+            "init_time are valid times, arrange the forecasts by initial time first."
         )

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from weatherdiff.data.calendars import after, on_axis, written
 from weatherdiff.errors import InputError
 from weatherdiff.evaluation.alignment import Leads, Times, positions
 from weatherdiff.evaluation.baselines.reference import Index, frames_at, in_nanoseconds
@@ -16,6 +17,7 @@ from weatherdiff.evaluation.baselines.state_space import StateSpace
 from weatherdiff.evaluation.baselines.training import (
     DAY,
     day_of_year,
+    days_of_year,
     hour_of_day,
     refuse_seen,
     season_distance,
@@ -115,7 +117,7 @@ class AnalogEnsemble:
         Parameters
         ----------
         init_times : (init_time,)
-            Initial times, ``datetime64``.
+            Initial times, ``datetime64`` or dates of cftime.
         lead_times : (lead_time,)
             Lead times, ``timedelta64``. The choice of analogs depends on the longest one.
 
@@ -134,10 +136,10 @@ class AnalogEnsemble:
             A valid time lies within the training period, or there are fewer analogs than members.
         """
         init_times, lead_times = in_nanoseconds(init_times, lead_times)
-        refuse_seen(self._times, init_times[:, np.newaxis] + lead_times, "analog ensemble")
-        followed = np.stack(
-            [positions(self._times, self._times + lead) for lead in lead_times], axis=1
-        )
+        valid = after(init_times[:, np.newaxis], lead_times)
+        refuse_seen(self._times, valid, "analog ensemble")
+        axis = on_axis(self._times)
+        followed = np.stack([positions(axis, after(axis, lead)) for lead in lead_times], axis=1)
         usable = self._space.climatology.record.all_complete & np.all(followed >= 0, axis=1)
         states = self._space.project(self._analyses, init_times)
         index = np.full((len(init_times), len(lead_times), self.members), -1)
@@ -152,19 +154,21 @@ class AnalogEnsemble:
         """Training positions of the analogs of a state, nearest first."""
         candidates = usable & (hour_of_day(self._times) == hour_of_day(init))
         if spans_a_year(self._times):
-            apart = season_distance(day_of_year(self._times), day_of_year(init))
+            year = days_of_year(self._times)
+            apart = season_distance(day_of_year(self._times), day_of_year(init), year)
             candidates &= apart <= self._window
         left = np.flatnonzero(candidates)
         distance = ((self._space.components[left] - state) ** 2).sum(axis=1)
         left = left[np.argsort(distance, kind="stable")]
+        axis = on_axis(self._times)
         chosen: list[int] = []
         while left.size and len(chosen) < self.members:
             chosen.append(left[0])
-            apart = np.abs(self._times[left] - self._times[left[0]])
+            apart = np.abs(axis[left] - axis[left[0]])
             left = left[(apart >= self._separation) & (left != left[0])]
         if len(chosen) < self.members:
             raise InputError(
-                f"{np.datetime_as_string(init, 'h')} has {len(chosen)} analogs "
+                f"{written(init, 'h')} has {len(chosen)} analogs "
                 f"{self._separation / DAY:g} days apart at its hour and season, fewer than "
                 f"{self.members} members; widen the window or lower the separation."
             )

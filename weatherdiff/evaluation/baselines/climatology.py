@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from weatherdiff.data.calendars import after
 from weatherdiff.errors import InputError
 from weatherdiff.evaluation.alignment import Leads, Times, analysis_times
 from weatherdiff.evaluation.baselines.reference import Index, frames_at, in_nanoseconds
 from weatherdiff.evaluation.baselines.training import (
     day_of_year,
+    days_of_year,
     hour_of_day,
     refuse_seen,
     season_distance,
@@ -68,7 +70,7 @@ class ClimatologyEnsemble:
         self._analyses = analyses
         self._window = window
         self._hours = hour_of_day(self._times)
-        self._seasonal = spans_a_year(self._times)
+        self._seasonal, self._year = spans_a_year(self._times), days_of_year(self._times)
         self._days = day_of_year(self._times) if self._seasonal else np.zeros_like(self._hours)
         self.members = self._fewest_days()
 
@@ -78,7 +80,7 @@ class ClimatologyEnsemble:
         Parameters
         ----------
         init_times : (init_time,)
-            Initial times, ``datetime64``.
+            Initial times, ``datetime64`` or dates of cftime.
         lead_times : (lead_time,)
             Lead times, ``timedelta64``.
 
@@ -96,7 +98,7 @@ class ClimatologyEnsemble:
             or at an hour or season that has no training days.
         """
         init_times, lead_times = in_nanoseconds(init_times, lead_times)
-        valid = init_times[:, np.newaxis] + lead_times
+        valid = after(init_times[:, np.newaxis], lead_times)
         refuse_seen(self._times, valid, "climatology")
         days = day_of_year(valid) if self._seasonal else np.zeros(valid.shape, dtype=np.int64)
         moments, inverse = np.unique(
@@ -111,14 +113,14 @@ class ClimatologyEnsemble:
         counts = []
         for hour in np.unique(self._hours):
             days, repeats = np.unique(self._days[self._hours == hour], return_counts=True)
-            near = season_distance(days[:, np.newaxis], days) <= self._window
+            near = season_distance(days[:, np.newaxis], days, self._year) <= self._window
             counts.append((near * repeats).sum(axis=1).min())
         return int(min(counts))
 
     def _training_days(self, hour: int, day: int) -> Index:
         """Positions of the training days for an hour of day and a day of year, ascending."""
         candidates = np.flatnonzero(self._hours == hour)
-        distance = season_distance(self._days[candidates], day)
+        distance = season_distance(self._days[candidates], day, self._year)
         near = candidates[distance <= self._window]
         if near.size < self.members:
             raise InputError(

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from weatherdiff.data.calendars import CALENDARS, on_axis
 from weatherdiff.evaluation.alignment import Times
-from weatherdiff.evaluation.baselines.training import hour_of_day, spans_a_year
+from weatherdiff.evaluation.baselines.training import calendar_of, hour_of_day, spans_a_year
 
 __all__ = ["HarmonicMoments", "Harmonics", "least_squares"]
 
 FloatArray = npt.NDArray[np.float64]
 
 _DAY = 86_400e9  # nanoseconds
-_YEAR = 365.2425 * _DAY
 # Relative eigenvalue below which a combination of harmonics is not determined by the times.
 _RANK_TOLERANCE = 1e-12
 
@@ -41,12 +41,15 @@ class Harmonics:
         number of hours a day is told apart completely.
     origin : int
         Nanoseconds after midnight where the day's phase starts.
+    year : float
+        Mean length of the year in days, in the calendar of the times.
     """
 
     annual: int
     diurnal: int
     alternating: bool
     origin: int
+    year: float = 365.2425
 
     @classmethod
     def resolved_by(cls, times: Times, annual: int, diurnal: int) -> Harmonics:
@@ -56,7 +59,7 @@ class Harmonics:
         --------
         >>> times = np.arange("2020-01-01", "2020-02-01", 6, dtype="datetime64[h]")
         >>> Harmonics.resolved_by(times.astype("datetime64[ns]"), 2, 4)
-        Harmonics(annual=0, diurnal=1, alternating=True, origin=0)
+        Harmonics(annual=0, diurnal=1, alternating=True, origin=0, year=365.2425)
         """
         hours = np.unique(hour_of_day(times))
         return cls(
@@ -64,12 +67,12 @@ class Harmonics:
             diurnal=min(diurnal, (hours.size - 1) // 2),
             alternating=hours.size % 2 == 0 and diurnal >= hours.size // 2,
             origin=int(hours[0]),
+            year=CALENDARS[calendar_of(times).name],
         )
 
     def design(self, times: Times) -> FloatArray:
         """Values of the harmonics, (..., term)."""
-        since = times.astype("datetime64[ns]").astype(np.int64).astype(np.float64)
-        year = _waves(since / _YEAR, self.annual)
+        year = _waves(_since(times) / (self.year * _DAY), self.annual)
         phase = (hour_of_day(times) - self.origin) / _DAY
         day = _waves(phase, self.diurnal)
         if self.alternating:
@@ -126,6 +129,14 @@ def least_squares(parts: Iterable[tuple[FloatArray, FloatArray]]) -> FloatArray:
         normal = normal + design.T @ design
         moment = moment + design.T @ values
     return np.linalg.pinv(normal, rcond=_RANK_TOLERANCE, hermitian=True) @ moment
+
+
+def _since(times: Times) -> FloatArray:
+    """Nanoseconds since 1970-01-01 of the calendar."""
+    axis = on_axis(times)
+    if axis.dtype.kind == "M":
+        return axis.astype("datetime64[ns]").astype(np.int64).astype(np.float64)
+    return axis.astype(np.int64) * np.float64(1e9)
 
 
 def _waves(cycles: FloatArray, count: int) -> FloatArray:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from weatherdiff.data.calendars import after, on_axis
 from weatherdiff.errors import InputError
 from weatherdiff.evaluation.alignment import Leads, Times, positions
 from weatherdiff.evaluation.baselines.linear_dynamics import LinearDynamics
@@ -175,7 +176,7 @@ class LinearInverseModel:
         Parameters
         ----------
         init_times : (init_time,)
-            Initial times, ``datetime64``.
+            Initial times, ``datetime64`` or dates of cftime.
         lead_times : (lead_time,)
             Lead times, ``timedelta64``, positive multiples of the training lag.
 
@@ -214,7 +215,8 @@ class LinearInverseModel:
         self._truncation = min(truncation, self._full.count)
         self._space = self._full.leading(truncation * (1 + _RED_PATTERNS))
         lags = np.arange(self._history, -1, -1) * self._step
-        sequences = positions(self._times, self._times[:, np.newaxis] - lags)
+        axis = on_axis(self._times)
+        sequences = positions(axis, after(axis[:, np.newaxis], -lags))
         complete = self._space.climatology.record.all_complete
         usable = np.all((sequences >= 0) & complete[sequences], axis=1)
         self._dynamics = LinearDynamics.fit(
@@ -233,12 +235,13 @@ class LinearInverseModel:
     ) -> xr.Dataset:
         """Forecasts lazily made of blocks of initial and lead times."""
         inits, leads = in_nanoseconds(init_times, lead_times)
-        valid = inits[:, np.newaxis] + leads
+        valid = after(inits[:, np.newaxis], leads)
         refuse_seen(self._times, valid, "linear inverse model")
         refuse_unknown_season(self._times, valid, _WINDOW)
         steps = self._steps(leads)
         past = self._space.project(
-            self._analyses, (inits[:, np.newaxis] - np.arange(self._history) * self._step).ravel()
+            self._analyses,
+            after(inits[:, np.newaxis], -np.arange(self._history) * self._step).ravel(),
         ).reshape(len(inits), self._history, -1)
         record = self._space.climatology.record
         lazy = dask.delayed(self, traverse=False)
@@ -283,7 +286,7 @@ class _Fields:
 
     def __init__(self, model: LinearInverseModel, past: FloatArray, inits: Times, steps: Index):
         self._model, self._past, self._inits, self._steps = model, past, inits, steps
-        self._valid = inits[:, np.newaxis] + steps * model._step
+        self._valid = after(inits[:, np.newaxis], steps * model._step)
 
     def members(self, name: str) -> npt.NDArray[np.float32]:
         """Members (init_time, lead_time, number, ...)."""
@@ -353,14 +356,16 @@ def _made(
 def _training_lag(times: Times, step: Any) -> np.timedelta64:
     if times.size < 2:
         raise InputError("the training period holds one analysis; a linear model needs many.")
-    lag = np.diff(times).min() if step is None else pd.Timedelta(step).to_timedelta64()
+    lag = np.diff(on_axis(times)).min() if step is None else pd.Timedelta(step).to_timedelta64()
     lag = lag.astype("timedelta64[ns]")
     if lag <= np.timedelta64(0):
         raise InputError(f"step is {pd.Timedelta(lag)}, expected a positive duration.")
     return lag
 
 
-def _generator(seed: int, init: np.datetime64, *key: int) -> np.random.Generator:
+def _generator(seed: int, init: Any, *key: int) -> np.random.Generator:
     """Random numbers of one purpose and place, the same in whatever block they are drawn."""
-    when = int(init.astype("datetime64[s]").astype(np.int64)) % 2**64  # before 1970 is negative
+    axis = on_axis(init)
+    since = axis.astype("datetime64[s]") if axis.dtype.kind == "M" else axis
+    when = int(since.astype(np.int64)) % 2**64  # before 1970 is negative
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(when, *map(int, key))))

@@ -55,7 +55,7 @@ class Persistence:
         Parameters
         ----------
         init_times : (init_time,)
-            Initial times, ``datetime64``.
+            Initial times, ``datetime64`` or dates of cftime.
         lead_times : (lead_time,)
             Lead times, ``timedelta64``.
 

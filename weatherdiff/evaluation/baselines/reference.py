@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from weatherdiff.data.calendars import after, is_cftime
 from weatherdiff.errors import DimensionError
 from weatherdiff.evaluation.alignment import Leads, Times, gather
 
@@ -40,7 +41,7 @@ class Reference(Protocol):
 
 
 def in_nanoseconds(inits: Times, leads: Leads) -> tuple[Times, Leads]:
-    """Give initial and lead times in the package's unit.
+    """Give initial and lead times in the package's unit; dates of cftime stay what they are.
 
     Raises
     ------
@@ -48,12 +49,15 @@ def in_nanoseconds(inits: Times, leads: Leads) -> tuple[Times, Leads]:
         The times have no unit.
     """
     inits, leads = np.asarray(inits), np.asarray(leads)
-    if inits.dtype.kind != "M" or leads.dtype.kind != "m":
+    dated = inits.dtype.kind == "M" or is_cftime(inits)
+    if not dated or leads.dtype.kind != "m":
         raise DimensionError(
             f"init_time is {inits.dtype} and lead_time is {leads.dtype}, expected datetime64 and "
             "timedelta64."
         )
-    return inits.astype("datetime64[ns]"), leads.astype("timedelta64[ns]")
+    if inits.dtype.kind == "M":
+        inits = inits.astype("datetime64[ns]")
+    return inits, leads.astype("timedelta64[ns]")
 
 
 def with_coordinates(
@@ -63,7 +67,7 @@ def with_coordinates(
     ds = xr.Dataset(variables).assign_coords(
         init_time=inits,
         lead_time=leads,
-        valid_time=(FORECAST_DIMS[:2], inits[:, np.newaxis] + leads),
+        valid_time=(FORECAST_DIMS[:2], after(inits[:, np.newaxis], leads)),
     )
     if any("number" in field.dims for field in variables.values()):
         ds = ds.assign_coords(number=np.arange(members))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from weatherdiff.data.calendars import CALENDARS, after, is_cftime, on_axis, written
 from weatherdiff.errors import DimensionError, InputError
 from weatherdiff.evaluation.alignment import Leads, Times, analysis_times, gather, positions
 from weatherdiff.evaluation.baselines.harmonics import HarmonicMoments, Harmonics, least_squares
@@ -21,7 +22,9 @@ from weatherdiff.evaluation.baselines.reference import (
     with_coordinates,
 )
 from weatherdiff.evaluation.baselines.training import (
+    calendar_of,
     day_of_year,
+    days_of_year,
     hour_of_day,
     refuse_seen,
     refuse_unknown_season,
@@ -134,7 +137,7 @@ class SmoothClimatology:
         Parameters
         ----------
         init_times : (init_time,)
-            Initial times, ``datetime64``.
+            Initial times, ``datetime64`` or dates of cftime.
         lead_times : (lead_time,)
             Lead times, ``timedelta64``.
 
@@ -154,7 +157,7 @@ class SmoothClimatology:
             than members.
         """
         init_times, lead_times = in_nanoseconds(init_times, lead_times)
-        valid = init_times[:, np.newaxis] + lead_times
+        valid = after(init_times[:, np.newaxis], lead_times)
         refuse_seen(self.record.times, valid, "climatology")
         refuse_unknown_season(self.record.times, valid, self._window)
         if self.members == 1:
@@ -186,8 +189,9 @@ class SmoothClimatology:
         Parameters
         ----------
         valid_times : (...)
-            ``datetime64``. The result has the dimensions of an array with names, ``time`` for a
-            vector without and ``(init_time, lead_time)`` for a matrix without.
+            ``datetime64`` or dates of cftime. The result has the dimensions of an array with
+            names, ``time`` for a vector without and ``(init_time, lead_time)`` for a matrix
+            without.
 
         Returns
         -------
@@ -267,19 +271,21 @@ class SmoothClimatology:
     def _starts_and_leads(self, inits: Times, leads: Leads) -> Index:
         """Training positions of the members, (init_time, lead_time, number)."""
         times, complete = self.record.times, self.record.all_complete
-        along = np.stack([positions(times, times + lead) for lead in leads], axis=1)
+        axis = on_axis(times)
+        along = np.stack([positions(axis, after(axis, lead)) for lead in leads], axis=1)
         usable = np.all((along >= 0) & complete[along], axis=1)
         seasonal, hours, days = spans_a_year(times), hour_of_day(times), day_of_year(times)
+        year = days_of_year(times)
         index = np.empty((len(inits), len(leads), self.members), dtype=np.int64)
         for i, init in enumerate(inits):
             near = usable & (hours == hour_of_day(init))
             if seasonal:
-                near &= season_distance(days, day_of_year(init)) <= self._window
+                near &= season_distance(days, day_of_year(init), year) <= self._window
             starts = np.flatnonzero(near)
             if starts.size < self.members:
                 raise InputError(
                     f"the climatology has {starts.size} training stretches of {len(leads)} lead "
-                    f"times at the hour and season of {np.datetime_as_string(init, 'h')}, fewer "
+                    f"times at the hour and season of {written(init, 'h')}, fewer "
                     f"than {self.members} members."
                 )
             chosen = starts[(2 * np.arange(self.members) + 1) * starts.size // (2 * self.members)]
@@ -313,8 +319,13 @@ def _design(harmonics: Harmonics, valid_times: xr.DataArray | Times) -> xr.DataA
             raise DimensionError(f"times of shape {values.shape} need names of dimensions.")
         dims = ((), ("time",), FORECAST_DIMS[:2])[values.ndim]
         valid_times = xr.DataArray(values, {"time": values} if dims == ("time",) else None, dims)
-    if valid_times.dtype.kind != "M":
-        raise DimensionError(f"valid times are {valid_times.dtype}, expected datetime64.")
+    if valid_times.dtype.kind != "M" and not is_cftime(valid_times.values):
+        raise DimensionError(f"valid times are {valid_times.dtype}, expected dates.")
+    if CALENDARS[calendar_of(valid_times.values).name] != harmonics.year:
+        raise InputError(
+            f"the valid times are in the calendar {calendar_of(valid_times.values).name}, the "
+            f"climatology has years of {harmonics.year:g} days."
+        )
     terms = harmonics.design(valid_times.values)
     design = xr.DataArray(terms, valid_times.coords, (*valid_times.dims, "term"))
     per_row = math.prod(design.shape[1:-1])

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from weatherdiff.data.calendars import on_axis, require_same_calendar
 from weatherdiff.errors import DimensionError, InputError
 from weatherdiff.evaluation.alignment import Leads, Times
 from weatherdiff.evaluation.alignment import init_times as known_init_times
@@ -63,7 +64,7 @@ class StoredForecast:
                 "needs expand_dims of init_time, lead_time or number."
             )
         self._forecasts = forecasts
-        self._inits = pd.Index(known_init_times(forecasts))
+        self._inits = known_init_times(forecasts)
         self._leads = pd.Index(known_lead_times(forecasts))
         if not self._leads.is_unique:
             raise InputError("lead_time of the stored forecasts holds a value twice.")
@@ -75,7 +76,7 @@ class StoredForecast:
         Parameters
         ----------
         init_times : (init_time,)
-            Initial times, ``datetime64``.
+            Initial times, ``datetime64`` or dates of cftime.
         lead_times : (lead_time,)
             Lead times, ``timedelta64``.
 
@@ -91,7 +92,8 @@ class StoredForecast:
             The times have no unit.
         """
         init_times, lead_times = in_nanoseconds(init_times, lead_times)
-        rows = self._inits.get_indexer(pd.Index(init_times))
+        require_same_calendar(init_times, self._inits, ("the forecasts", "the stored forecasts"))
+        rows = pd.Index(on_axis(self._inits)).get_indexer(pd.Index(on_axis(init_times)))
         columns = self._leads.get_indexer(pd.Index(lead_times))
         found = xr.DataArray(
             (rows >= 0)[:, np.newaxis] & (columns >= 0), dims=("init_time", "lead_time")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import cftime
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from weatherdiff.data.calendars import Calendar, on_axis, require_same_calendar
 from weatherdiff.errors import InputError
 from weatherdiff.evaluation.alignment import Times, analysis_times
 from weatherdiff.evaluation.baselines.reference import Index
 
 __all__ = [
     "DAY",
+    "calendar_of",
     "day_of_year",
+    "days_of_year",
     "hour_of_day",
     "refuse_seen",
     "refuse_unknown_season",
@@ -22,7 +28,7 @@ __all__ = [
 ]
 
 DAY = np.timedelta64(1, "D")
-_DAYS_OF_YEAR = 365
+_SECONDS_OF_DAY = 86_400
 
 
 def within(analyses: xr.Dataset, period: tuple[object, object]) -> xr.Dataset:
@@ -35,8 +41,13 @@ def within(analyses: xr.Dataset, period: tuple[object, object]) -> xr.Dataset:
     InputError
         No analysis lies in the period, or times are not ascending.
     """
-    analysis_times(analyses)  # a slice of unsorted times would fail with less to say
-    selected = analyses.sel(time=slice(*period))
+    times = analysis_times(analyses)  # a slice of unsorted times would fail with less to say
+    if times.dtype == object:  # read as everywhere else: xarray reads fewer ways of writing
+        ends = [_end(Calendar.of(times), end, last) for last, end in enumerate(period)]
+        place = on_axis(times).astype(np.int64)
+        selected = analyses.isel(time=slice(*np.searchsorted(place, [ends[0], ends[1] + 1])))
+    else:
+        selected = analyses.sel(time=slice(*period))
     if selected.sizes["time"] == 0:
         raise InputError(f"no analysis lies in the training period {period[0]} to {period[1]}.")
     return selected
@@ -50,12 +61,14 @@ def refuse_seen(times: Times, valid: Times, owner: str) -> None:
     InputError
         A valid time lies between the first training time and the last.
     """
-    seen = (valid >= times[0]) & (valid <= times[-1])
+    require_same_calendar(valid, times, ("the valid times", f"the training times of the {owner}"))
+    axis, ends = on_axis(valid), on_axis(times[[0, -1]])
+    seen = (axis >= ends[0]) & (axis <= ends[1])
     if seen.any():
         raise InputError(
-            f"{seen.sum()} valid times, the first {pd.Timestamp(valid[seen].min())}, lie in "
-            f"the {owner}'s own training period, {pd.Timestamp(times[0])} to "
-            f"{pd.Timestamp(times[-1])}."
+            f"{seen.sum()} valid times, the first {_shown(valid[seen].min())}, lie in "
+            f"the {owner}'s own training period, {_shown(times[0])} to "
+            f"{_shown(times[-1])}."
         )
 
 
@@ -71,14 +84,15 @@ def refuse_unknown_season(times: Times, valid: Times, window: int) -> None:
     strange = ~np.isin(hour_of_day(valid), hours)
     if strange.any():
         raise InputError(
-            f"{pd.Timestamp(valid[strange].min())} is valid at an hour without training data; "
+            f"{_shown(valid[strange].min())} is valid at an hour without training data; "
             f"they are at {[str(pd.Timedelta(hour)) for hour in hours[:4]]} ... after midnight."
         )
     if not spans_a_year(times):
         return
     trained = np.unique(day_of_year(times))
     days = np.unique(day_of_year(valid))
-    far = season_distance(days[:, np.newaxis], trained).min(axis=1) > window
+    length = days_of_year(times)
+    far = season_distance(days[:, np.newaxis], trained, length).min(axis=1) > window
     if far.any():
         raise InputError(
             f"the training period has no data within {window} days of the season of day of year "
@@ -88,21 +102,43 @@ def refuse_unknown_season(times: Times, valid: Times, window: int) -> None:
 
 def spans_a_year(times: Times) -> bool:
     """Tell whether there is a whole calendar year, ends included, and so a season."""
-    return bool(times[-1] - times[0] >= (_DAYS_OF_YEAR - 1) * DAY)
+    first, last = on_axis(times[[0, -1]])
+    return bool(last - first >= (days_of_year(times) - 1) * DAY)
 
 
 def hour_of_day(times: Times | np.datetime64) -> Index:
     """Nanoseconds since midnight."""
+    if not isinstance(times, np.datetime64) and np.asarray(times).dtype == object:
+        return on_axis(times).astype(np.int64) % _SECONDS_OF_DAY * 10**9
     return (times - times.astype("datetime64[D]")).astype("timedelta64[ns]").astype(np.int64)
 
 
 def day_of_year(times: Times | np.datetime64) -> Index:
-    """0..364; the last day of a leap year counts with the one before."""
-    days = (times.astype("datetime64[D]") - times.astype("datetime64[Y]")).astype(np.int64)
-    return np.minimum(days, _DAYS_OF_YEAR - 1)
+    """0..364; the last day of a leap year counts with the one before; of 360 days 0..359."""
+    return calendar_of(times).day_of_year(times)
 
 
-def season_distance(days: Index, day: Index | int) -> Index:
-    """Days between days of the year, the shorter way round."""
+def days_of_year(times: Times) -> int:
+    """Give the length of the year in days, of years that have no leap day."""
+    return calendar_of(times).days
+
+
+def season_distance(days: Index, day: Index | int, length: int) -> Index:
+    """Days between days of the year of so many days, the shorter way round."""
     apart = np.abs(days - day)
-    return np.minimum(apart, _DAYS_OF_YEAR - apart)
+    return np.minimum(apart, length - apart)
+
+
+def calendar_of(times: Times | np.datetime64) -> Calendar:
+    """Give the calendar of dates; the standard one if there are none."""
+    values = np.asarray(times)
+    return Calendar.of(values) if values.dtype == object and values.size else Calendar()
+
+
+def _end(calendar: Calendar, date: object, last: int) -> int:
+    """First or last second of one end of a period."""
+    return calendar.span(date)[last] if isinstance(date, str) else calendar.parse(date)
+
+
+def _shown(time: Any) -> str:
+    return str(time if isinstance(time, cftime.datetime) else pd.Timestamp(time))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from weatherdiff.data.calendars import require_same_calendar
 from weatherdiff.errors import GridMismatchError, InputError, UnitsError
 
 __all__ = ["in_order", "pair"]
@@ -46,6 +47,8 @@ def pair(
         if name not in first.dims:
             continue
         ours, theirs = first[name].values, second[name].values
+        if object in (ours.dtype, theirs.dtype) and name == "init_time":
+            require_same_calendar(ours, theirs, ("the first statistics", "the second"))
         if np.unique(ours).size < ours.size or np.unique(theirs).size < theirs.size:
             raise InputError(f"{name} holds a value twice.")
         _, i, j = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
