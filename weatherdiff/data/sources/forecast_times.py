@@ -114,7 +114,7 @@ def decode_init_times(coordinate: xr.DataArray) -> npt.NDArray[Any]:
         kind = type(values.flat[0]).__name__ if values.dtype.kind == "O" else values.dtype
         raise DimensionError(
             f"init_time is of type {kind}, expected dates; its units should "
-            " read like 'hours since 2000-01-01'."
+            "read like 'hours since 2000-01-01'."
         )
     return values.astype("datetime64[ns]")
 
