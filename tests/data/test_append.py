@@ -13,6 +13,7 @@ from weatherdiff.data.append import append
 from weatherdiff.data.prepare import prepare
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.storing import shards
+from weatherdiff.data.windows import Period, WindowSpec, find_windows
 from weatherdiff.errors import GridMismatchError, InputError, LockedError
 from weatherdiff.staging import locked
 
@@ -110,6 +111,62 @@ def test_mask_and_statistics_stay_and_what_differs_is_said(grown, path, caplog):
     area = np.broadcast_to(store.grid.area_weights().to_numpy(), state.shape)
     mean = np.average(state.astype(float), weights=area)
     assert addition["drift"]["precipitation_flux"]["mean"] == pytest.approx(mean, abs=1e-5)
+
+
+def test_channels_in_another_order_are_put_in_that_of_the_store(layered, path, same):
+    ds = layered(60)
+    prepare(ds.isel(time=slice(43)).sortby("latitude"), path, **SETTINGS)
+    other = ds.isel(level=[1, 0])[["2m_temperature", "temperature"]].sortby("latitude")
+    store = append(other, path)
+    assert store.channels.labels == ("temperature_500", "temperature_850", "2m_temperature")
+    same(store, ds.sortby("latitude"))
+    for number, field in enumerate(
+        (ds["temperature"].sel(level=500), ds["temperature"].sel(level=850), ds["2m_temperature"])
+    ):
+        np.testing.assert_array_equal(
+            store.read(np.arange(60))[:, number], field.sortby("latitude")
+        )
+
+
+def test_channels_that_lack_and_that_are_new_are_named(layered, path):
+    ds = layered(60).sortby("latitude").rename({"2m_temperature": "soil"})
+    prepare(ds.isel(time=slice(43)), path, **SETTINGS)
+    other = ds.assign_coords(level=[500, 700]).rename({"soil": "lake"})
+    with pytest.raises(
+        InputError, match=r"lack temperature_850, soil, and have temperature_700, lake besides"
+    ):
+        append(other, path)
+    colder = ds.assign(soil=ds["soil"].assign_attrs(units="degC"))
+    with pytest.raises(InputError, match="soil in K, the data in degC"):
+        append(colder, path)
+
+
+def test_a_gap_before_new_dates_is_told_and_kept_and_has_no_windows(grown, path, caplog):
+    full = regular(grown)
+    prepare(full.isel(time=slice(40)), path, **SETTINGS)
+    with caplog.at_level(logging.WARNING):
+        store = append(full.isel(time=[45, 46, 47, 50, 51, 52, 53]), path)
+    assert "7 frames are absent before or between the new ones: 36 h after" in caplog.text
+    end, between = (str(full.time.values[n].astype("M8[s]")) for n in (39, 47))
+    plan = store.metadata["plan"]
+    assert plan["absent"] == 7
+    assert plan["gaps"] == [[end, 36 * 3600], [between, 18 * 3600]]
+    spec = WindowSpec(history=2, frames=1, step=6 * 3600)
+    everything = Period(int(store.times[0]), int(store.times[-1]))
+    found = find_windows(store.times, store.valid, spec, everything)
+    assert (np.diff(store.times[found.indices], axis=1) == 6 * 3600).all()
+    new = found.indices[found.indices[:, -1] >= 40]
+    np.testing.assert_array_equal(new, [[40, 41, 42], [43, 44, 45], [44, 45, 46]])
+    caplog.clear()
+    store = append(full.isel(time=slice(54, 60)), path)
+    assert "absent" not in caplog.text
+    assert FieldStore.open(path).metadata["plan"] == plan
+
+
+def regular(ds):
+    """The same without the frames' own gaps."""
+    start, step = ds.time.values[0], np.timedelta64(6, "h")
+    return ds.assign_coords(time=start + np.arange(ds.sizes["time"]) * step)
 
 
 @pytest.mark.parametrize(
