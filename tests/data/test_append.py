@@ -3,16 +3,19 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from weatherdiff.data import prepare as module
 from weatherdiff.data.append import append
 from weatherdiff.data.prepare import prepare
 from weatherdiff.data.store import FieldStore
-from weatherdiff.data.storing import shards
+from weatherdiff.data.storing import manifest, shards
 from weatherdiff.data.windows import Period, WindowSpec, find_windows
 from weatherdiff.errors import GridMismatchError, InputError, LockedError
 from weatherdiff.staging import locked
@@ -257,3 +260,72 @@ def test_nobody_adds_while_another_does(grown, path):
     prepare(grown.isel(time=slice(43)), path, **SETTINGS)
     with locked(path / "fields/writing"), pytest.raises(LockedError):
         append(grown, path)
+
+
+def test_the_manifest_of_many_additions_is_no_longer_than_that_of_a_few(grown, path, monkeypatch):
+    monkeypatch.setattr(manifest.merge_additions, "__kwdefaults__", {"recent": 2})
+    prepare(grown.isel(time=slice(43)), path, **SETTINGS)
+    sizes = []
+    for stop in range(44, 54):
+        store = append(grown.isel(time=slice(stop)), path)
+        sizes.append((path / "fields/manifest.json").stat().st_size)
+    assert max(sizes[4:]) < sizes[3] + 100
+    merged, *last = store.metadata["additions"]
+    assert (merged["frames"], merged["merged"]) == ([43, 51], 8)
+    assert [addition["frames"] for addition in last] == [[51, 52], [52, 53]]
+    assert store.metadata["plan"]["absent"] == 2
+
+
+def test_the_additions_of_an_older_manifest_are_merged_with_the_next(grown, path, same):
+    prepare(grown.isel(time=slice(43)), path, **SETTINGS)
+    append(grown.isel(time=slice(44)), path)
+    known = manifest.Manifest.read(path)
+    replace(known, additions=known.additions * 500).write(path)
+    assert len(FieldStore.open(path).metadata["additions"]) == 500
+    store = append(grown, path)
+    assert len(store.metadata["additions"]) == manifest.RECENT + 1
+    same(store, grown)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 30), st.floats(-3, 3), st.floats(0, 3), st.booleans()),
+        min_size=3, max_size=12,
+    )
+)  # fmt: skip
+@settings(max_examples=30, deadline=None)
+def test_drift_merged_bit_by_bit_is_that_merged_at_once(parts):
+    additions, stop = [], 0
+    for count, mean, std, known in parts:
+        drift = {"t": {"mean": mean, "std": std}, "q": None}
+        entry = {"frames": [stop, stop + count], "first": "a", "last": "b", "drift": drift}
+        additions.append(entry | ({"absent": 1, "gaps": [["a", 5]]} if known else {}))
+        stop += count
+    grown = ()
+    for addition in additions:
+        grown = manifest.merge_additions((*grown, addition), recent=1)
+    once = manifest.merge_additions(additions, recent=1)
+    assert grown[0]["frames"] == once[0]["frames"]
+    assert grown[0]["merged"] == once[0]["merged"] == len(parts) - 1
+    assert grown[0].get("absent") == once[0].get("absent")
+    for name in ("mean", "std"):
+        one, other = (g[0]["drift"]["t"][name] for g in (grown, once))
+        assert one == pytest.approx(other, abs=1e-6)
+    assert once[0]["drift"]["q"] is None
+    assert once[1] == additions[-1]
+
+
+def test_the_packing_of_an_older_manifest_is_gone_on_with(grown, path, tmp_path):
+    store = prepare(grown.isel(time=slice(43)), path, profile="packed", **SETTINGS)
+    shutil.copytree(path, tmp_path / "older.zarr")
+    known = manifest.Manifest.read(path)
+    for told in known.packing.values():
+        del told["moments"]
+    known.write(tmp_path / "older.zarr")
+    assert FieldStore.open(tmp_path / "older.zarr").shape == store.shape
+    ours, older = (append(grown, p).metadata["packing"] for p in (path, tmp_path / "older.zarr"))
+    whole = prepare(grown, tmp_path / "whole.zarr", profile="packed", **SETTINGS)
+    for label, told in whole.metadata["packing"].items():
+        for other in (ours, older):
+            assert other[label]["rms_error_of_std"] == pytest.approx(told["rms_error_of_std"])
+            assert other[label]["moments"] == pytest.approx(told["moments"])

@@ -21,12 +21,18 @@ from weatherdiff import schema
 from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.prepare import counted
-from weatherdiff.data.quality import Finding, Quality, control_quality, looker_of
+from weatherdiff.data.quality import (
+    Finding,
+    Quality,
+    control_quality,
+    looker_of,
+    merge_findings,
+)
 from weatherdiff.data.sources.source import Source, fingerprint, require_unchanged
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.storing.create import lengthen
 from weatherdiff.data.storing.judging import require_bounds
-from weatherdiff.data.storing.manifest import Manifest
+from weatherdiff.data.storing.manifest import Manifest, merge_additions
 from weatherdiff.data.storing.moments import Moments
 from weatherdiff.data.storing.plan import SHOWN, analysis_times, find_gaps
 from weatherdiff.data.storing.rounding import merge_errors, summarize_errors
@@ -130,7 +136,7 @@ def append(
         Manifest(
             frames=len(job.times),
             frames_with_gaps=store.metadata["frames_with_gaps"] + int((~found.whole).sum()),
-            additions=(*store.metadata["additions"], addition),
+            additions=merge_additions((*store.metadata["additions"], addition)),
             packing=_packing(store, job, rows),
             quality=_all_findings(store, job, findings),
         ).write(path)
@@ -239,11 +245,14 @@ def _packing(store: FieldStore, job: Job, rows: npt.NDArray[np.float64]) -> dict
     if job.profile.lossless:
         return {}
     before = store.metadata["packing"]
-    group = zarr.open_group(store.path, mode="r", use_consolidated=False)
-    known = np.asarray(group[FRAMES][: job.kept])  # type: ignore[index]
     labels, units = store.channels.labels, store.channels.units
+    if all("moments" in before[label] for label in labels):
+        known = np.array([[before[label]["moments"] for label in labels]])
+    else:  # of a store of an older version all frames are read, once
+        group = zarr.open_group(store.path, mode="r", use_consolidated=False)
+        known = np.asarray(group[FRAMES][: job.kept])  # type: ignore[index]
     table = merge_errors([np.array([before[label]["table"] for label in labels]), job.errors()])
-    return summarize_errors(table, labels, units, Moments.merge(np.concatenate([known, rows])).std)
+    return summarize_errors(table, labels, units, Moments.merge(np.concatenate([known, rows])))
 
 
 def _quality(store: FieldStore) -> Quality:
@@ -257,7 +266,8 @@ def _all_findings(
 ) -> tuple[dict[str, Any], ...] | None:
     if job.looker is None:
         return store.metadata.get("quality")
-    return (*(store.metadata.get("quality") or ()), *(f.to_dict() for f in findings))
+    before = [Finding.from_dict(known) for known in store.metadata.get("quality") or ()]
+    return tuple(found.to_dict() for found in merge_findings([*before, *findings]))
 
 
 @dataclass
