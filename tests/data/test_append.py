@@ -3,16 +3,20 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from weatherdiff.data import prepare as module
 from weatherdiff.data.append import append
 from weatherdiff.data.prepare import prepare
 from weatherdiff.data.store import FieldStore
-from weatherdiff.data.storing import shards
+from weatherdiff.data.storing import manifest, shards
+from weatherdiff.data.windows import Period, WindowSpec, find_windows
 from weatherdiff.errors import GridMismatchError, InputError, LockedError
 from weatherdiff.staging import locked
 
@@ -112,6 +116,62 @@ def test_mask_and_statistics_stay_and_what_differs_is_said(grown, path, caplog):
     assert addition["drift"]["precipitation_flux"]["mean"] == pytest.approx(mean, abs=1e-5)
 
 
+def test_channels_in_another_order_are_put_in_that_of_the_store(layered, path, same):
+    ds = layered(60)
+    prepare(ds.isel(time=slice(43)).sortby("latitude"), path, **SETTINGS)
+    other = ds.isel(level=[1, 0])[["2m_temperature", "temperature"]].sortby("latitude")
+    store = append(other, path)
+    assert store.channels.labels == ("temperature_500", "temperature_850", "2m_temperature")
+    same(store, ds.sortby("latitude"))
+    for number, field in enumerate(
+        (ds["temperature"].sel(level=500), ds["temperature"].sel(level=850), ds["2m_temperature"])
+    ):
+        np.testing.assert_array_equal(
+            store.read(np.arange(60))[:, number], field.sortby("latitude")
+        )
+
+
+def test_channels_that_lack_and_that_are_new_are_named(layered, path):
+    ds = layered(60).sortby("latitude").rename({"2m_temperature": "soil"})
+    prepare(ds.isel(time=slice(43)), path, **SETTINGS)
+    other = ds.assign_coords(level=[500, 700]).rename({"soil": "lake"})
+    with pytest.raises(
+        InputError, match=r"lack temperature_850, soil, and have temperature_700, lake besides"
+    ):
+        append(other, path)
+    colder = ds.assign(soil=ds["soil"].assign_attrs(units="degC"))
+    with pytest.raises(InputError, match="soil in K, the data in degC"):
+        append(colder, path)
+
+
+def test_a_gap_before_new_dates_is_told_and_kept_and_has_no_windows(grown, path, caplog):
+    full = regular(grown)
+    prepare(full.isel(time=slice(40)), path, **SETTINGS)
+    with caplog.at_level(logging.WARNING):
+        store = append(full.isel(time=[45, 46, 47, 50, 51, 52, 53]), path)
+    assert "7 frames are absent before or between the new ones: 36 h after" in caplog.text
+    end, between = (str(full.time.values[n].astype("M8[s]")) for n in (39, 47))
+    plan = store.metadata["plan"]
+    assert plan["absent"] == 7
+    assert plan["gaps"] == [[end, 36 * 3600], [between, 18 * 3600]]
+    spec = WindowSpec(history=2, frames=1, step=6 * 3600)
+    everything = Period(int(store.times[0]), int(store.times[-1]))
+    found = find_windows(store.times, store.valid, spec, everything)
+    assert (np.diff(store.times[found.indices], axis=1) == 6 * 3600).all()
+    new = found.indices[found.indices[:, -1] >= 40]
+    np.testing.assert_array_equal(new, [[40, 41, 42], [43, 44, 45], [44, 45, 46]])
+    caplog.clear()
+    store = append(full.isel(time=slice(54, 60)), path)
+    assert "absent" not in caplog.text
+    assert FieldStore.open(path).metadata["plan"] == plan
+
+
+def regular(ds):
+    """The same without the frames' own gaps."""
+    start, step = ds.time.values[0], np.timedelta64(6, "h")
+    return ds.assign_coords(time=start + np.arange(ds.sizes["time"]) * step)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -201,3 +261,72 @@ def test_nobody_adds_while_another_does(grown, path):
     prepare(grown.isel(time=slice(43)), path, **SETTINGS)
     with locked(path / "fields/writing"), pytest.raises(LockedError):
         append(grown, path)
+
+
+def test_the_manifest_of_many_additions_is_no_longer_than_that_of_a_few(grown, path, monkeypatch):
+    monkeypatch.setattr(manifest.merge_additions, "__kwdefaults__", {"recent": 2})
+    prepare(grown.isel(time=slice(43)), path, **SETTINGS)
+    sizes = []
+    for stop in range(44, 54):
+        store = append(grown.isel(time=slice(stop)), path)
+        sizes.append((path / "fields/manifest.json").stat().st_size)
+    assert max(sizes[4:]) < sizes[3] + 100
+    merged, *last = store.metadata["additions"]
+    assert (merged["frames"], merged["merged"]) == ([43, 51], 8)
+    assert [addition["frames"] for addition in last] == [[51, 52], [52, 53]]
+    assert store.metadata["plan"]["absent"] == 2
+
+
+def test_the_additions_of_an_older_manifest_are_merged_with_the_next(grown, path, same):
+    prepare(grown.isel(time=slice(43)), path, **SETTINGS)
+    append(grown.isel(time=slice(44)), path)
+    known = manifest.Manifest.read(path)
+    replace(known, additions=known.additions * 500).write(path)
+    assert len(FieldStore.open(path).metadata["additions"]) == 500
+    store = append(grown, path)
+    assert len(store.metadata["additions"]) == manifest.RECENT + 1
+    same(store, grown)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 30), st.floats(-3, 3), st.floats(0, 3), st.booleans()),
+        min_size=3, max_size=12,
+    )
+)  # fmt: skip
+@settings(max_examples=30, deadline=None)
+def test_drift_merged_bit_by_bit_is_that_merged_at_once(parts):
+    additions, stop = [], 0
+    for count, mean, std, known in parts:
+        drift = {"t": {"mean": mean, "std": std}, "q": None}
+        entry = {"frames": [stop, stop + count], "first": "a", "last": "b", "drift": drift}
+        additions.append(entry | ({"absent": 1, "gaps": [["a", 5]]} if known else {}))
+        stop += count
+    grown = ()
+    for addition in additions:
+        grown = manifest.merge_additions((*grown, addition), recent=1)
+    once = manifest.merge_additions(additions, recent=1)
+    assert grown[0]["frames"] == once[0]["frames"]
+    assert grown[0]["merged"] == once[0]["merged"] == len(parts) - 1
+    assert grown[0].get("absent") == once[0].get("absent")
+    for name in ("mean", "std"):
+        one, other = (g[0]["drift"]["t"][name] for g in (grown, once))
+        assert one == pytest.approx(other, abs=1e-6)
+    assert once[0]["drift"]["q"] is None
+    assert once[1] == additions[-1]
+
+
+def test_the_packing_of_an_older_manifest_is_gone_on_with(grown, path, tmp_path):
+    store = prepare(grown.isel(time=slice(43)), path, profile="packed", **SETTINGS)
+    shutil.copytree(path, tmp_path / "older.zarr")
+    known = manifest.Manifest.read(path)
+    for told in known.packing.values():
+        del told["moments"]
+    known.write(tmp_path / "older.zarr")
+    assert FieldStore.open(tmp_path / "older.zarr").shape == store.shape
+    ours, older = (append(grown, p).metadata["packing"] for p in (path, tmp_path / "older.zarr"))
+    whole = prepare(grown, tmp_path / "whole.zarr", profile="packed", **SETTINGS)
+    for label, told in whole.metadata["packing"].items():
+        for other in (ours, older):
+            assert other[label]["rms_error_of_std"] == pytest.approx(told["rms_error_of_std"])
+            assert other[label]["moments"] == pytest.approx(told["moments"])

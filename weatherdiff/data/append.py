@@ -21,14 +21,20 @@ from weatherdiff import schema
 from weatherdiff.data.calendars import Calendar
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.prepare import counted
-from weatherdiff.data.quality import Finding, Quality, control_quality, looker_of
+from weatherdiff.data.quality import (
+    Finding,
+    Quality,
+    control_quality,
+    looker_of,
+    merge_findings,
+)
 from weatherdiff.data.sources.source import Source, fingerprint, require_unchanged
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.storing.create import lengthen
 from weatherdiff.data.storing.judging import require_bounds
-from weatherdiff.data.storing.manifest import Manifest
+from weatherdiff.data.storing.manifest import Manifest, merge_additions
 from weatherdiff.data.storing.moments import Moments
-from weatherdiff.data.storing.plan import analysis_times
+from weatherdiff.data.storing.plan import SHOWN, analysis_times, find_gaps
 from weatherdiff.data.storing.rounding import merge_errors, summarize_errors
 from weatherdiff.data.storing.tasks import FIELDS, FRAMES, LOG, LOOKS, Job
 from weatherdiff.data.storing.working import clean, store_lock
@@ -98,13 +104,14 @@ def append(
     with disk_errors(path), store_lock(path):
         store = FieldStore.open(path)
         schema.validate(ds)
-        _require_alike(store, ds)
+        ds = _alike(store, ds)
         times = analysis_times(ds, fewest=1)  # a store may grow by one
         _report_late(store, times)
         first = int(np.searchsorted(times, store.times[-1], side="right"))
         if first == len(times):
             logger.info("%s: no time is later than those it has.", path)
             return store
+        absent, gaps = _report_gaps(store, times[first:])
         clean(path)
         job = _job(store, ds.isel(time=slice(first, None)), times[first:], fingerprint(ds))
         run = partial(run_tasks, job, scheduler=scheduler, notes=path / LOG)
@@ -124,32 +131,34 @@ def append(
         files |= set(changed) | set(job.log_files())
         flush(sorted(files | {file.parent for file in files}))
         addition = _describe(store, job, found)
+        if gaps:
+            addition |= {"absent": absent, "gaps": [list(gap) for gap in gaps[-SHOWN:]]}
         Manifest(
             frames=len(job.times),
             frames_with_gaps=store.metadata["frames_with_gaps"] + int((~found.whole).sum()),
-            additions=(*store.metadata["additions"], addition),
+            additions=merge_additions((*store.metadata["additions"], addition)),
             packing=_packing(store, job, rows),
             quality=_all_findings(store, job, findings),
         ).write(path)
     return FieldStore.open(path)
 
 
-def _require_alike(store: FieldStore, ds: xr.Dataset) -> None:
+def _alike(store: FieldStore, ds: xr.Dataset) -> xr.Dataset:
+    """Refuse what does not fit; give the channels in the order of the store."""
     if store.metadata["version"] < 2:
         raise InputError(
             f"{store.path} was written by an older version, in a format that cannot grow; prepare "
             "it again with --overwrite."
         )
-    channels = Channels.from_dataset(ds)
-    for what, ours, theirs in (
-        ("channels", store.channels.labels, channels.labels),
-        ("units", store.channels.units, channels.units),
-    ):
-        if ours != theirs:
-            raise InputError(
-                f"{store.path} has the {what} {', '.join(ours)}; the data have "
-                f"{', '.join(theirs)}. Give the same variables, or prepare another store."
-            )
+    ds = _in_order(store, ds)
+    units = zip(
+        store.channels.labels, store.channels.units, Channels.from_dataset(ds).units, strict=True
+    )
+    wrong = [f"{label} in {own}, the data in {unit}" for label, own, unit in units if own != unit]
+    if wrong:
+        raise InputError(
+            f"{store.path} has {'; '.join(wrong)}. Give the same units, or prepare another store."
+        )
     calendar = Calendar.of(ds["time"]).name if "time" in ds.coords else store.calendar
     if calendar != store.calendar:
         raise InputError(
@@ -160,6 +169,30 @@ def _require_alike(store: FieldStore, ds: xr.Dataset) -> None:
         store.grid.require_same(Grid.from_dataset(ds))
     except GridMismatchError as error:
         raise GridMismatchError(f"{store.path} and the data: {error}") from error
+    return ds
+
+
+def _in_order(store: FieldStore, ds: xr.Dataset) -> xr.Dataset:
+    """Put variables and levels in the order of the store's channels, which must be the same."""
+    own, given = store.channels, Channels.from_dataset(ds)
+    if own.labels == given.labels:
+        return ds
+    absent = [label for label in own.labels if label not in given.labels]
+    new = [label for label in given.labels if label not in own.labels]
+    if absent or new:
+        raise InputError(
+            f"{store.path} has the channels {', '.join(own.labels)}; the data lack "
+            f"{', '.join(absent) or 'none'}, and have {', '.join(new) or 'none'} besides. Give the "
+            "same variables and levels, or prepare another store."
+        )
+    variables = list(dict.fromkeys(own.variables))
+    ds = ds[[*variables, *(name for name in ds.data_vars if name not in variables)]]
+    levels = list(dict.fromkeys(level for level in own.levels if level is not None))
+    if levels:
+        known = [f"{level:g}" for level in ds["level"].values]  # as labels have them
+        ds = ds.isel(level=[known.index(f"{level:g}") for level in levels])
+    logger.info("%s: the channels of the data are put in its order.", store.path)
+    return ds
 
 
 def _report_late(store: FieldStore, times: Int) -> None:
@@ -171,6 +204,21 @@ def _report_late(store: FieldStore, times: Int) -> None:
             "it again with --overwrite to have them.",
             store.path, len(late), Calendar(store.calendar).text(late[0]),
         )  # fmt: skip
+
+
+def _report_gaps(store: FieldStore, new: Int) -> tuple[int, tuple[tuple[str, int], ...]]:
+    """Tell of frames that are absent between the store and the new ones, and among these."""
+    step, calendar = store.metadata["plan"]["step"], Calendar(store.calendar)
+    absent, gaps = find_gaps(np.concatenate([store.times[-1:], new]), step, calendar)
+    if gaps:
+        more = f", and in {len(gaps) - SHOWN} more gaps" if len(gaps) > SHOWN else ""
+        logger.warning(
+            "%s: %d frames are absent before or between the new ones: %s%s. No window reaches "
+            "across them.",
+            store.path, absent,
+            ", ".join(f"{length / 3600:g} h after {start}" for start, length in gaps[:SHOWN]), more,
+        )  # fmt: skip
+    return absent, gaps
 
 
 def _job(store: FieldStore, part: xr.Dataset, times: Int, source: str) -> Job:
@@ -197,11 +245,14 @@ def _packing(store: FieldStore, job: Job, rows: npt.NDArray[np.float64]) -> dict
     if job.profile.lossless:
         return {}
     before = store.metadata["packing"]
-    group = zarr.open_group(store.path, mode="r", use_consolidated=False)
-    known = np.asarray(group[FRAMES][: job.kept])  # type: ignore[index]
     labels, units = store.channels.labels, store.channels.units
+    if all("moments" in before[label] for label in labels):
+        known = np.array([[before[label]["moments"] for label in labels]])
+    else:  # of a store of an older version all frames are read, once
+        group = zarr.open_group(store.path, mode="r", use_consolidated=False)
+        known = np.asarray(group[FRAMES][: job.kept])  # type: ignore[index]
     table = merge_errors([np.array([before[label]["table"] for label in labels]), job.errors()])
-    return summarize_errors(table, labels, units, Moments.merge(np.concatenate([known, rows])).std)
+    return summarize_errors(table, labels, units, Moments.merge(np.concatenate([known, rows])))
 
 
 def _quality(store: FieldStore) -> Quality:
@@ -215,7 +266,8 @@ def _all_findings(
 ) -> tuple[dict[str, Any], ...] | None:
     if job.looker is None:
         return store.metadata.get("quality")
-    return (*(store.metadata.get("quality") or ()), *(f.to_dict() for f in findings))
+    before = [Finding.from_dict(known) for known in store.metadata.get("quality") or ()]
+    return tuple(found.to_dict() for found in merge_findings([*before, *findings]))
 
 
 @dataclass

@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.data.sources.analysis import DIMENSION_ORDER, chunk, settle, stored_times
+from weatherdiff.data.sources.bounds import unpack_bounds
 from weatherdiff.data.sources.combine import combine, order_times
 from weatherdiff.data.sources.formats import find_paths, open_all, reading
 from weatherdiff.data.sources.source import SOURCES, files_of
@@ -177,14 +178,14 @@ def read_parts(
     """Each source, what it holds, and the canonical names of that."""
     if isinstance(paths, xr.Dataset):
         ds = split_channels(paths)
-        return [("the data set", ds, canonical_names(ds, rename))]
+        return unpack_bounds([("the data set", ds, canonical_names(ds, rename))])
     raw = []
     found = find_paths(paths, storage_options)
     for path, ds in open_all(found, engine=engine, storage_options=storage_options):
         with naming(path):
             ds = split_channels(ds)
             raw.append((path, ds, canonical_names(ds, rename)))
-    return raw
+    return unpack_bounds(raw)
 
 
 @contextmanager

@@ -255,8 +255,8 @@ def prepare(
         )
         packing = {}
         if not profile.lossless:
-            std = Moments.merge(frames).std
-            packing = summarize_errors(job.errors(), channels.labels, channels.units, std)
+            moments = Moments.merge(frames)
+            packing = summarize_errors(job.errors(), channels.labels, channels.units, moments)
         Manifest(
             frames=len(times),
             frames_with_gaps=int((~whole).sum()),

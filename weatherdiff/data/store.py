@@ -107,6 +107,7 @@ class FieldStore(Fields):
             if metadata["version"] > 1 or (path / MANIFEST).is_file():
                 # before the arrays: these may have grown since, and are cut to what it says
                 metadata |= _manifest(path)
+                metadata["plan"] = _plan(metadata)
             arrays = {
                 name: _small(group, name, path)
                 for name in ("time", "latitude", "longitude", "valid", "mask", "static")
@@ -209,6 +210,15 @@ def _manifest(path: Path) -> dict[str, Any]:
         return dataclasses.asdict(Manifest.read(path))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{MANIFEST}: {error}") from error
+
+
+def _plan(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Give the plan with the gaps before and between the frames that were added since."""
+    plan = dict(metadata["plan"])
+    for addition in metadata["additions"]:
+        plan["absent"] = plan.get("absent", 0) + addition.get("absent", 0)
+        plan["gaps"] = [*plan.get("gaps", []), *addition.get("gaps", [])]
+    return plan
 
 
 def _damage(path: Path, metadata: dict[str, Any]) -> list[str]:

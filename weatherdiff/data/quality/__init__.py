@@ -6,6 +6,7 @@ from weatherdiff.data.quality.findings import (
     CHECKS,
     Finding,
     Quality,
+    merge_findings,
     quality_table,
     refuse_findings,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "control_quality",
     "examine",
     "looker_of",
+    "merge_findings",
     "quality_table",
     "refuse_findings",
     "survey",

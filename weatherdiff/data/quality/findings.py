@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 from weatherdiff.errors import InputError
 
-__all__ = ["CHECKS", "Finding", "Quality", "quality_table", "refuse_findings"]
+__all__ = ["CHECKS", "Finding", "Quality", "merge_findings", "quality_table", "refuse_findings"]
 
 #: What is done about findings: told; refused; or the frames are made missing.
 Quality = Literal["report", "refuse", "mark"]
+
+RECENT = 256  # findings that are told of one by one
 
 #: The checks, and what each finds.
 CHECKS = {
@@ -112,6 +114,40 @@ def quality_table(findings: Iterable[Finding]) -> list[str]:
         + "  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True)).rstrip()
         for number, row in enumerate(rows)
     ]
+
+
+def merge_findings(findings: Sequence[Finding], *, recent: int = RECENT) -> list[Finding]:
+    """Keep the last findings as they are; make one of those before that are of the same kind.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+        In the order of time.
+    recent : int
+        How many to keep.
+
+    Examples
+    --------
+    >>> days = [Finding("t", "range", 1, f"day {n}", f"day {n}", n / 10, f"{n}") for n in (1, 2, 3)]
+    >>> for found in merge_findings(days, recent=1):
+    ...     print(found)
+    t at 2 times from day 1 to day 2: 15.0% of its values are out of the range that is possible (2)
+    t at day 3: 30.0% of its values are out of the range that is possible (3)
+    """
+    more = max(len(findings) - recent, 0)
+    merged: dict[tuple[str, str], Finding] = {}
+    for one in findings[:more]:
+        key = one.variable, one.check
+        known = merged.get(key)
+        if known is not None:
+            times = known.times + one.times
+            share = (known.times * known.fraction + one.times * one.fraction) / times
+            worse = max(known, one, key=lambda found: found.fraction)
+            one = dataclasses.replace(
+                known, times=times, last=one.last, fraction=round(share, 6), worst=worse.worst
+            )
+        merged[key] = one
+    return [*merged.values(), *findings[more:]]
 
 
 def refuse_findings(findings: Sequence[Finding], *, filled: bool) -> None:

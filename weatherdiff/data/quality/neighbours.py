@@ -6,7 +6,9 @@ left is the frame's *step*. Most steps of a record are small; the few that are n
 the frame be what is expected if it had been turned over, rolled in longitude, or written in other
 units? It is said to be so if
 
-- the step is then as small as steps commonly are, and a small part of what it was;
+- the step is then hardly larger than steps commonly are, and a small part of what it was;
+- white noise would hardly ever leave so small a part (:mod:`weatherdiff.data.quality.chance`),
+  which of a small grid it often leaves otherwise;
 - the means over a few frames before and after do not speak against it.
 
 What no such change explains is a jump if it is far beyond the tail of the steps: with
@@ -25,6 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from weatherdiff.data.quality.chance import part_by_chance
 from weatherdiff.units import spellings
 
 __all__ = ["Change", "Layout", "Place", "changes", "unit_changes"]
@@ -325,10 +328,13 @@ class _Reader:
             ((self._step(index, c, before), c) for c in (SAME, *self.tried) if c != state),
             key=lambda found: found[0],
         )
-        part = min(self._part(change), self._part(state))
+        trials = len(self.profiles) * (len(self.layout.geometric()) + 1)
+        numbers = int(np.isfinite(before).sum())
+        chance = part_by_chance(self.layout.rows, self.layout.meridians, numbers, trials)
+        part = min(self._part(change), self._part(state), chance)
         if "units" in (change.kind, state.kind):  # nothing may be scaled to next to nothing
             size = min(size, float(_size(before + self.course[index])))
-        if not left <= min(self.common, part * size):
+        if not left <= min(UNUSUAL * self.common, part * size):
             return None
         return change if self._agreed(index, state, change, earlier) else None
 

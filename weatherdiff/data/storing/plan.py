@@ -19,7 +19,7 @@ from weatherdiff.errors import ConfigError, InputError
 from weatherdiff.grid import Grid
 from weatherdiff.layout import LAYOUT
 
-__all__ = ["BLOCK_BYTES", "Plan", "analysis_times"]
+__all__ = ["BLOCK_BYTES", "SHOWN", "Plan", "analysis_times", "find_gaps"]
 
 BLOCK_BYTES = 32 * 2**20  # of fields in one shard, which is what a task holds
 MOST_FRAMES = 1024  # in one shard: its index has a place for each
@@ -107,8 +107,8 @@ class Plan:
         times = analysis_times(ds)
         steps = np.diff(times)
         step = int(np.median(steps))
-        long = np.flatnonzero(steps > step)
         calendar = Calendar.of(ds["time"])
+        absent, gaps = find_gaps(times, step, calendar)
         layout = json.loads(ds.attrs[LAYOUT]) if LAYOUT in ds.attrs else {}
         own_units = dict(layout.get("units", {}))
         canonical = {n: str(ds[n].attrs.get("units", "")) for n in map(str, ds.data_vars)}
@@ -127,8 +127,8 @@ class Plan:
             calendar=calendar.name,
             step=step,
             duplicates=int((steps == 0).sum()),
-            absent=int((steps[long] // step - 1).sum()) if step else 0,
-            gaps=tuple((calendar.text(times[i]), int(steps[i])) for i in long[:SHOWN]),
+            absent=absent,
+            gaps=gaps[:SHOWN],
             irregular=int((steps % step != 0).sum()) if step else 0,
             latitude=axes["latitude"],
             longitude=axes["longitude"],
@@ -225,6 +225,36 @@ def _shard(most: int, chunk: int) -> int:
     if chunk <= most:
         return most // chunk * chunk
     return chunk if chunk <= min(2 * most, MOST_FRAMES) else most
+
+
+def find_gaps(times: Int, step: int, calendar: Calendar) -> tuple[int, tuple[tuple[str, int], ...]]:
+    """Find intervals that are longer than the step.
+
+    Parameters
+    ----------
+    times : (time,)
+        Ascending, in seconds.
+    step : int
+        Seconds from frame to frame.
+    calendar : Calendar
+        Of the times.
+
+    Returns
+    -------
+    absent : int
+        Frames that lack in them.
+    gaps : tuple of (str, int)
+        Where each begins, and its length in seconds.
+
+    Examples
+    --------
+    >>> find_gaps(np.array([0, 3600, 14400]), 3600, Calendar())
+    (2, (('1970-01-01T01:00:00', 10800),))
+    """
+    steps = np.diff(times)
+    long = np.flatnonzero(steps > step)
+    absent = int((steps[long] // step - 1).sum()) if step else 0
+    return absent, tuple((calendar.text(times[i]), int(steps[i])) for i in long)
 
 
 def analysis_times(ds: xr.Dataset, *, fewest: int = 2) -> Int:

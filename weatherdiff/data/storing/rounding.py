@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from weatherdiff.data.storing.moments import Moments
+
 __all__ = ["merge_errors", "packing_errors", "summarize_errors"]
 
 Array = npt.NDArray[Any]
@@ -45,21 +47,25 @@ def merge_errors(tables: Iterable[Array]) -> Array:
 
 
 def summarize_errors(
-    table: Array, labels: Sequence[str], units: Sequence[str], std: Array
+    table: Array, labels: Sequence[str], units: Sequence[str], moments: Moments
 ) -> dict[str, dict[str, Any]]:
     """Tell the errors of each channel, in its unit and as a share of its standard deviation.
 
-    ``lossless`` is true where every value came back bit for bit. ``table`` is kept beside it, to be
-    merged with that of frames to come.
+    ``lossless`` is true where every value came back bit for bit. ``table`` and ``moments`` are kept
+    beside it, to be merged with those of frames to come.
 
     Examples
     --------
     >>> table = np.array([[0.5, 1.0, 16.0]])
-    >>> summarize_errors(table, ["t"], ["K"], np.array([10.0]))["t"]["rms_error_of_std"]
+    >>> moments = Moments(*np.array([[16.0], [280.0], [1600.0], [270.0], [290.0]]))
+    >>> summarize_errors(table, ["t"], ["K"], moments)["t"]["rms_error_of_std"]
     0.025
     """
     told = {}
-    for label, unit, spread, row in zip(labels, units, std.tolist(), table.tolist(), strict=True):
+    spreads = moments.std.tolist()
+    for label, unit, spread, row, known in zip(
+        labels, units, spreads, table.tolist(), moments.table.tolist(), strict=True
+    ):
         largest, squares, count = row
         rms = float(np.sqrt(squares / count)) if count else 0.0
         told[label] = {
@@ -70,5 +76,6 @@ def summarize_errors(
             "max_error_of_std": largest / spread if spread else None,
             "rms_error_of_std": rms / spread if spread else None,
             "table": row,
+            "moments": known,
         }
     return told
