@@ -92,7 +92,7 @@ def make_plan(ds: xr.Dataset, **settings: Unpack[Settings]) -> Plan:
     Raises
     ------
     InputError
-        The data are not canonical.
+        The data are not canonical, or have no time in the training period.
     ConfigError
         A period or step cannot be read, the data cannot serve it, or the training period touches
         one that is held out.
@@ -123,6 +123,11 @@ def make_plan(ds: xr.Dataset, **settings: Unpack[Settings]) -> Plan:
         known["quality"] = quality
     plan = Plan.of(ds, known, block_bytes=BLOCK_BYTES)
     require_step(plan, spec.step)
+    if not period.contains(analysis_times(ds)).any():  # before anything is written
+        raise InputError(
+            f"The training period, {period}, holds none of the data's {plan.times} times, "
+            f"{plan.first} to {plan.last}; statistics need many: choose a period of these."
+        )
     return plan
 
 
