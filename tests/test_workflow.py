@@ -395,6 +395,11 @@ def test_what_a_prepared_store_cannot_take_up_from_its_source_is_said(
     corrected = ds.drop_isel(time=[50, 51]) + 1
     corrected["slp"].attrs = ds["slp"].attrs
     assert "its source is no longer the one that it was prepared from" in told(corrected)
+    ds.isel(time=slice(290)).to_netcdf(file)  # up to 17 October: nothing of the test period
+    assert call("check", config, *settings) == 0
+    said = capsys.readouterr().out
+    assert "test         0 windows" in said
+    assert "forecasts    none: No initial time of the test period" in said
     file.unlink()
     (tmp_path / "in the way").touch()
     settings[0] = f"output={tmp_path / 'in the way'}"
