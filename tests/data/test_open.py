@@ -352,6 +352,20 @@ def test_files_are_joined_without_a_look_for_a_cluster(tmp_path, monkeypatch):
     assert not asked
 
 
+def test_a_file_without_a_time_is_passed_over_and_said(tmp_path, caplog):
+    """As of a month that has only begun."""
+    for name, times in (("a", slice(3)), ("b", slice(0)), ("c", slice(3, None))):
+        canonical().isel(time=times).to_netcdf(
+            tmp_path / f"{name}.nc", encoding={"time": {"units": "hours since 2001-01-01"}}
+        )
+    with caplog.at_level(logging.INFO):
+        ds = open_fields(tmp_path / "*.nc")
+    xr.testing.assert_equal(ds, canonical())
+    assert f"there is no time in {tmp_path / 'b.nc'}, which is passed over" in caplog.text
+    with pytest.raises(InputError, match=r"no time is in .*b\.nc; fetch it again"):
+        open_fields(tmp_path / "b.nc")
+
+
 def test_times_that_interleave_between_files_are_sorted(tmp_path):
     for start in (0, 1):
         canonical().isel(time=slice(start, None, 2)).to_netcdf(tmp_path / f"{start}.nc")
