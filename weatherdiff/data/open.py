@@ -188,6 +188,11 @@ def read_parts(
     found = find_paths(paths, storage_options)
     for path, ds in open_all(found, engine=engine, storage_options=storage_options):
         with naming(path):
+            if "weatherdiff" in ds.attrs and "fields" in ds:
+                raise InputError(
+                    f"{path} is a field store that prepare has written, no source; give the "
+                    "source, or FieldStore.open(...).to_dataset()."
+                )
             ds = split_channels(ds)
             raw.append((path, ds, canonical_names(ds, rename)))
     return raw
