@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["leads_out", "lies_in"]
+__all__ = ["leads_out", "lies_in", "opened_in"]
 
 
 def leads_out(name: str) -> bool:
@@ -27,3 +27,23 @@ def lies_in(path: str, folder: str) -> bool:
     [True, False, False]
     """
     return path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def opened_in(file: int, name: str, folder: str) -> bool:
+    """Tell whether an open file lies below a folder; what it was opened by may be a link.
+
+    Parameters
+    ----------
+    file : int
+        Its descriptor.
+    name : str
+        By which it was opened. It is followed link by link where the system does not tell what it
+        opened, which costs twenty times as much.
+    folder : str
+        Without links.
+    """
+    try:
+        place = os.readlink(f"/proc/self/fd/{file}")
+    except OSError:
+        place = ""
+    return lies_in(place if place.startswith(os.sep) else os.path.realpath(name), folder)

@@ -8,9 +8,9 @@ and of 16 significant bits. ``--quick`` takes fewer times and turns, and fewer r
 
 Ours reads what :func:`weatherdiff.prepare` writes in its three profiles (one time a chunk, a CRC
 each, shards of 64), in two threads, as it is: checksums are verified, and packed values are
-unpacked; ``unprepared`` is one file a chunk. ``over_best_peer`` is the smallest of ours over the
-fastest peer on the same layout; packed, which no peer reads, over the fastest on any; preparing,
-over the fastest that writes the same array.
+unpacked; ``unprepared`` is a user's own store of one file a chunk, opened as training opens it.
+``over_best_peer`` is the smallest of ours over the fastest peer on the same layout; packed, which
+no peer reads, over the fastest on any; preparing, over the fastest that writes the same array.
 
     python scripts/benchmarks/loader.py [--quick] --json results.json
 """
@@ -33,20 +33,34 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from loader_anemoi import beside_memory_map, make_anemoi
-from loader_peers import BATCH, PEERS, SLOW, memory_map, tensorstore_gather, versions
-from loader_prepare import growth_of_preparing, preparing, statistics_speed
+from loader_peers import (
+    BATCH,
+    PEERS,
+    SLOW,
+    memory_map,
+    start_workers,
+    tensorstore_gather,
+    versions,
+)
+from loader_prepare import Preparers, statistics_speed
 from loader_stalls import stalls
-from loader_stores import SHARD, forget, make_stores
+from loader_stores import OWN, OWN_STORE, SHARD, UNITS, forget, make_stores
 
+from weatherdiff.data.channels import Channels
+from weatherdiff.data.loading.direct import direct_reader
 from weatherdiff.data.loading.order import ExactOrder, Order, PoolOrder
-from weatherdiff.data.loading.reader import BlockReader
+from weatherdiff.data.loading.reader import BlockReader, Reader
 from weatherdiff.data.loading.stream import WindowStream
+from weatherdiff.data.loading.unprepared import SourceReader
+from weatherdiff.data.open import open_fields
+from weatherdiff.data.sources.source import Source
 
 Int = npt.NDArray[np.int64]
 Float = npt.NDArray[np.float32]
@@ -101,27 +115,35 @@ def main() -> None:
     results: dict[str, Any] = dict.fromkeys(BOUNDS)
     begun = time.perf_counter()
     gc.freeze()  # what the imports made need not be looked through before each run
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+    # (of few times, most of the time would go to what does not grow with them)
+    shape, turns, whole = ((1280, *SMALL[1:]), 2, 1) if options.quick else (SMALL, 3, 3)
+    with (
+        tempfile.TemporaryDirectory(dir=options.folder) as name,
+        closing(Preparers(Path(name), shape=shape, turns=turns, all_statistics=whole)) as preparers,
+        ThreadPoolExecutor(2) as pool,
+    ):
         folder = Path(name)
+        start_workers()
+        written = pool.submit(preparers.make_source)
         make_stores(folder / "small", QUICK if options.quick else SMALL)
+        written.result()
+        synced = pool.submit(os.sync)  # or the system would write while the disk is measured
         results |= warm(folder / "small", quick=options.quick)
         results |= beside_anemoi(folder / "small", options.anemoi, turns=3 if options.quick else 7)
+        synced.result()
         results |= cold(folder / "small", windows=80 if options.quick else 200)
-        # (of few times, most of the time would go to what does not grow with them)
-        shape, turns = ((1536, *SMALL[1:]), 2) if options.quick else (SMALL, 3)
-        prepared = preparing(folder, shape=shape, turns=turns)
+        prepared = preparers.preparing()
         WHY_NULL.update(prepared.pop("why"))
         results |= prepared
         results |= stalls(folder / "prepared.zarr", quick=options.quick)
         results |= statistics_speed(SMALL)
-        with ThreadPoolExecutor(2) as pool:  # neither memory nor order depend on who else is there
-            frames = 192 if options.quick else 640
-            rows = (pool.submit(memory_growth, folder / "small"),
-                    pool.submit(growth_of_preparing, folder, frames))  # fmt: skip
-            if not options.quick:
-                results |= mixing()
-            for row in rows:
-                results |= row.result()
+        # neither memory nor order depend on who else is there
+        rows = (pool.submit(memory_growth, folder / "small"),
+                pool.submit(preparers.growth, 192 if options.quick else 640))  # fmt: skip
+        if not options.quick:
+            results |= mixing()
+        for row in rows:
+            results |= row.result()
         results["memory_growth_16x"] = max(
             results["load_memory_growth_16x"], results["prepare_memory_growth_16x"]
         )
@@ -149,11 +171,24 @@ def windows(frames: int) -> Int:
 
 def stream(array: Path, order: Order, *, threads: int = THREADS) -> WindowStream[Float]:
     """Our loader on one of the stores; its batches are raw arrays."""
-    reader = BlockReader(array)
-    indices = windows(reader.shape[0])
+    known = BlockReader(array)
+    reader = unprepared_reader(array.parent) if array.parent.name == OWN_STORE else known
     return WindowStream(
-        reader, reader.shape[1:], indices, order, lambda rows, parts: parts[0], threads=threads
-    )
+        reader, known.shape[1:], windows(known.shape[0]), order, lambda rows, parts: parts[0],
+        threads=threads,
+    )  # fmt: skip
+
+
+def unprepared_reader(store: Path) -> Reader:
+    """Give what :func:`~weatherdiff.data.loading.unprepared.open_unprepared` reads it with."""
+    count = BlockReader(store / "fields").shape[1]
+    ds = open_fields(store, units=dict(list(UNITS.items())[:count]))
+    source = Source(ds, Channels.from_dataset(ds))
+    ordinary = SourceReader(source)
+    reader = direct_reader(source, ordinary)
+    if reader is ordinary:
+        raise RuntimeError(f"{store} is read through xarray")
+    return reader
 
 
 def pool_order(shape: tuple[int, ...], pool_bytes: int = 2**31) -> PoolOrder:
@@ -175,7 +210,7 @@ def warm(folder: Path, *, quick: bool) -> dict[str, Any]:
         "exact_lz4": (folder / "lz4", exact, several),
         "exact_packed": (folder / "packed", exact, several),
         "exact_raw": (folder / "raw", exact, several),
-        "unprepared": (folder / "unprepared", exact, several),
+        "unprepared": (folder / OWN, exact, several),
     }
     streams = {name: stream(array, order) for name, (array, order, _) in ours.items()}
     rng = np.random.default_rng(1)

@@ -8,14 +8,24 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import metadata, util
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
+from loader_stores import OWN
 
-__all__ = ["BATCH", "PEERS", "SLOW", "memory_map", "tensorstore_gather", "versions"]
+__all__ = [
+    "BATCH",
+    "PEERS",
+    "SLOW",
+    "memory_map",
+    "start_workers",
+    "tensorstore_gather",
+    "versions",
+]
 
 Int = npt.NDArray[np.int64]
 Float = npt.NDArray[np.float32]
@@ -78,6 +88,14 @@ def tensorstore_gather(array: str, folder: Path, starts: Int, frames: int) -> It
         yield source[batch[:, None] + np.arange(frames)].read().result()
 
 
+def start_workers() -> None:
+    """Start what forks the worker processes, whose imports are then made once and meanwhile."""
+    multiprocessing.set_forkserver_preload(
+        ["torch.utils.data", "xarray", "zarr", "weatherdiff.data.loader"]
+    )
+    forkserver.ensure_running()
+
+
 class _Windows:
     """A map-style data set over zarr-python; each worker opens the array itself."""
 
@@ -95,16 +113,11 @@ def torch_workers(array: str, folder: Path, starts: Int, frames: int) -> Iterato
     """``DataLoader`` with worker processes."""
     from torch.utils.data import DataLoader
 
-    # imported once, for the workers of all turns
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["torch.utils.data", "xarray", "zarr", "weatherdiff.data.loader"]
-    )
     loader = DataLoader(
         _Windows(folder / array, frames),  # type: ignore[arg-type]
         batch_sampler=[batch.tolist() for batch in starts.reshape(-1, BATCH)],
         num_workers=WORKERS,
-        multiprocessing_context=context,
+        multiprocessing_context="forkserver",
     )
     for batch in loader:
         yield batch.numpy()
@@ -126,10 +139,10 @@ PEERS: dict[str, tuple[str, Peer | None]] = {
     "xbatcher_lz4": ("lz4", _present("xbatcher", xbatcher_generator, "lz4")),
     "tensorstore_lz4": ("lz4", _present("tensorstore", tensorstore_gather, "lz4")),
     "tensorstore_raw": ("raw", _present("tensorstore", tensorstore_gather, "raw")),
-    "zarr_unprepared": ("unprepared", _present("zarr", zarr_python, "unprepared")),
+    "zarr_unprepared": ("unprepared", _present("zarr", zarr_python, OWN)),
     "tensorstore_unprepared": (
         "unprepared",
-        _present("tensorstore", tensorstore_gather, "unprepared"),
+        _present("tensorstore", tensorstore_gather, OWN),
     ),
     "torch_workers_lz4": ("lz4", _present("torch", torch_workers, "lz4")),
 }

@@ -1,10 +1,12 @@
 """The rows of ``loader.py`` that are about preparing: its speed and memory, and statistics.
 
-Whoever prepares has a process of its own, so that its memory can be told; it prepares when it is
-told to, after its imports. The source has 12 variables, each an uncompressed array of a Zarr store.
+Whoever prepares has a process of its own, so that its memory can be told; it opens the source and
+prepares when it is told to, after its imports. The source has 12 variables, each an uncompressed
+array of a Zarr store.
 """
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -13,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,11 @@ import numpy.typing as npt
 import xarray as xr
 from loader_stores import SHARD, frames_like_grib
 
-__all__ = ["growth_of_preparing", "preparing", "statistics_speed"]
+__all__ = ["Preparers", "statistics_speed"]
 
 Clock = tuple[float, float]
-#: Prepares once, and may tell when the fields were written.
-Prepare = Callable[[], Clock | None]
+#: Prepares all, or the fields alone, and may tell when these were written.
+Prepare = Callable[[str], Clock | None]
 
 DIMS = ("time", "latitude", "longitude")
 START = np.datetime64("2015-01-01", "ns")
@@ -63,61 +66,98 @@ def make_source(path: Path, shape: tuple[int, ...]) -> None:
             ds.to_zarr(path, encoding=encoding, consolidated=False, zarr_format=3)
 
 
-def preparing(folder: Path, *, shape: tuple[int, ...], turns: int) -> dict[str, Any]:
-    """MB/s of fields that become one sharded array, ours beside the peers, and our peak memory.
+class Preparers:
+    """All processes that prepare, which import what they need while other things are done.
 
-    Ours includes the moments of all frames, which the peers do not compute; with all statistics it
-    is ``prepare_with_statistics_MBps``. The store is left as ``prepared.zarr``.
+    Parameters
+    ----------
+    folder : Path
+    shape : tuple of int
+        Of the source.
+    turns : int
+    all_statistics : int
+        Turns in which statistics are made, too.
     """
-    source = folder / "source.zarr"
-    make_source(source, shape)
-    size = 4e-6 * np.prod(shape)
-    rates: dict[str, list[float]] = {}
-    peaks, why = [], {}
-    started = {name: _Preparer(name, source, folder / "target") for name in PEERS}
-    ours = [_Preparer("ours", source, folder / "target") for _ in range(turns)]
-    for preparer in (*started.values(), *ours):
-        preparer.wait()
-    for one in ours:
-        for name, preparer in {"ours": one, **started}.items():
-            if name == "xarray" and one is not ours[0]:  # seconds each
-                continue
-            try:
-                told = preparer.prepare()
-            except RuntimeError as error:
+
+    def __init__(
+        self, folder: Path, *, shape: tuple[int, ...], turns: int, all_statistics: int
+    ) -> None:
+        self.folder, self.shape, self.all_statistics = folder, shape, all_statistics
+        self.turns = turns
+        self.ours, self.peers = _Preparer(), _Preparer()
+        self.pair = [_Preparer() for _ in range(2)]
+
+    def make_source(self) -> None:
+        """Write what will be prepared."""
+        make_source(self.folder / "source.zarr", self.shape)
+
+    def close(self) -> None:
+        """End what runs still."""
+        for preparer in (self.ours, self.peers, *self.pair):
+            preparer.end()
+
+    def preparing(self) -> dict[str, Any]:
+        """MB/s of fields that become one sharded array, ours beside the peers, and our peak memory.
+
+        Ours includes the moments of all frames, which the peers do not compute; with all statistics
+        it is ``prepare_with_statistics_MBps``. The store is left as ``prepared.zarr``.
+        """
+        rates: dict[str, list[float]] = {}
+        peaks, why = [], {}
+        for preparer in (self.ours, self.peers):
+            preparer.open(self.folder / "source.zarr", self.folder / "target")
+        os.sync()  # what was written before is not written meanwhile
+        for turn in range(1, self.turns + 1):
+            for name in ("ours", *PEERS):
+                if name == "xarray" and turn > 1:  # seconds each
+                    continue
+                whole = name == "ours" and turn > self.turns - self.all_statistics
+                preparer = self.ours if name == "ours" else self.peers
+                try:
+                    told = preparer.prepare(name, "all" if whole else "fields")
+                except RuntimeError as error:
+                    if name == "ours":
+                        raise
+                    why[f"prepare_{name}_MBps"] = str(error)
+                    continue
+                size = told["times"] * 4e-6 * np.prod(self.shape[1:])
+                rates.setdefault(f"prepare_{name}_MBps", []).append(size / told["fields"])
+                rates.setdefault(f"prepare_{name}_MB_per_cpu_second", []).append(
+                    size / told["fields_cpu"]
+                )
                 if name == "ours":
-                    raise
-                why[f"prepare_{name}_MBps"] = str(error)
-                continue
-            rates.setdefault(f"prepare_{name}_MBps", []).append(size / told["fields"])
-            rates.setdefault(f"prepare_{name}_MB_per_cpu_second", []).append(
-                size / told["fields_cpu"]
-            )
-            if name == "ours":
-                rates.setdefault("prepare_with_statistics_MBps", []).append(size / told["all"])
-                peaks.append(told["peak"])
-                shutil.rmtree(folder / "prepared.zarr", ignore_errors=True)
-                (folder / "target").rename(folder / "prepared.zarr")
-    for preparer in (*started.values(), *ours):
-        preparer.end()
-    results: dict[str, Any] = {name: statistics.median(found) for name, found in rates.items()}
-    for kind in ("MBps", "MB_per_cpu_second"):
-        results[f"prepare_{kind}"] = results.pop(f"prepare_ours_{kind}")
-    results["prepare_rss_GB"] = max(peaks)
-    for name in PEERS:
-        results.setdefault(f"prepare_{name}_MBps", None)
-    results["why"] = why
-    return results
+                    peaks.append(told["peak"])
+                if whole:
+                    rates.setdefault("prepare_with_statistics_MBps", []).append(size / told["all"])
+                    shutil.rmtree(self.folder / "prepared.zarr", ignore_errors=True)
+                    (self.folder / "target").rename(self.folder / "prepared.zarr")
+        results: dict[str, Any] = {name: statistics.median(found) for name, found in rates.items()}
+        for kind in ("MBps", "MB_per_cpu_second"):
+            results[f"prepare_{kind}"] = results.pop(f"prepare_ours_{kind}")
+        results["prepare_rss_GB"] = max(peaks)
+        for name in PEERS:
+            results.setdefault(f"prepare_{name}_MBps", None)
+        results["why"] = why
+        return results
+
+    def growth(self, frames: int) -> dict[str, float]:
+        """Peak memory of preparing 16 times as many times, over that of one.
+
+        On a small grid and in shards of 4 MB, so that the shorter record has many shards too: two
+        tasks at once take what they take, however long it is.
+        """
+        one, longer = sixteen_times(self.folder, (frames, 12, 24, 48))
+        for preparer, path in zip(self.pair, (one, longer), strict=True):
+            preparer.open(path, path.with_suffix(".target"))
+        with ThreadPoolExecutor(2) as pool:  # what one takes does not depend on the other
+            told = pool.map(lambda preparer: preparer.prepare("small", "all"), self.pair)
+            peaks = [one["peak"] for one in told]
+        return {"prepare_memory_growth_16x": peaks[1] / peaks[0], "prepare_memory_1x_GB": peaks[0]}
 
 
-def growth_of_preparing(folder: Path, frames: int) -> dict[str, float]:
-    """Peak memory of preparing 16 times as many times, over that of one.
-
-    On a small grid and in shards of 4 MB, so that the shorter record has many shards too: two tasks
-    at once take what they take, however long it is. The longer record is of 16 links to each file
-    of the shorter.
-    """
-    shape, times = (frames, 12, 24, 48), 16
+def sixteen_times(folder: Path, shape: tuple[int, ...]) -> tuple[Path, Path]:
+    """Write a record, and one of 16 links to each of its files."""
+    times = 16
     one, longer = folder / "one.zarr", folder / "sixteen.zarr"
     make_source(one, shape)
     shutil.copytree(one, longer)
@@ -138,14 +178,7 @@ def growth_of_preparing(folder: Path, frames: int) -> dict[str, float]:
     xr.Dataset(coords={"time": time_}).to_zarr(
         longer, mode="a", encoding={"time": hours}, consolidated=False
     )
-    pair = [_Preparer("small", path, path.with_suffix(".target")) for path in (one, longer)]
-    for preparer in pair:
-        preparer.wait()
-    with ThreadPoolExecutor(2) as pool:  # what one takes does not depend on the other
-        peaks = [told["peak"] for told in pool.map(_Preparer.prepare, pair)]
-    for preparer in pair:
-        preparer.end()
-    return {"prepare_memory_growth_16x": peaks[1] / peaks[0], "prepare_memory_1x_GB": peaks[0]}
+    return one, longer
 
 
 def statistics_speed(shape: tuple[int, ...]) -> dict[str, Any]:
@@ -171,39 +204,44 @@ def statistics_speed(shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 class _Preparer:
-    """A process that imports what it needs, and prepares each time that it is told to."""
+    """A process that imports what it needs, opens a source, and prepares when it is told to."""
 
-    def __init__(self, name: str, source: Path, target: Path) -> None:
-        self.target = target
-        command = [sys.executable, __file__, name, str(source), str(target)]
+    def __init__(self) -> None:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as the process does)
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
-        )
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self.errors, text=True,
+        )  # fmt: skip
 
-    def wait(self) -> None:
-        """Wait until it can begin, or cannot, which :meth:`prepare` will say."""
+    def open(self, source: Path, target: Path) -> None:
+        """Say what to prepare, and wait until its imports are done."""
+        self.target = target
+        self._tell(str(source), str(target))
         self.process.stdout.readline()  # type: ignore[union-attr]
 
-    def prepare(self) -> dict[str, float]:
-        """Give what it has measured."""
-        shutil.rmtree(self.target, ignore_errors=True)
-        try:
-            print("go", file=self.process.stdin, flush=True)
-            return json.loads(self.process.stdout.readline())  # type: ignore[union-attr]
-        except (OSError, ValueError) as error:
-            self.process.wait()
-            self.errors.seek(0)
-            said = self.errors.read().decode().strip().splitlines()
-            raise RuntimeError(said[-1] if said else "it said nothing") from error
+    def prepare(self, name: str, what: str) -> dict[str, float]:
+        """Have it prepare somehow, perhaps the fields alone; give what it has measured."""
+        for path in (self.target, self.target.with_name(f".{self.target.name}.prepared.working")):
+            shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            self._tell(f"{name} {what}")
+        line = self.process.stdout.readline()  # type: ignore[union-attr]
+        told = json.loads(line or '{"error": "it said nothing"}')
+        if "error" in told:
+            raise RuntimeError(told["error"])
+        return told
+
+    def _tell(self, *lines: str) -> None:
+        print(*lines, sep="\n", file=self.process.stdin, flush=True)
 
     def end(self) -> None:
-        """End the process."""
+        """End the process, which has nothing to lose."""
+        self.process.kill()
         self.process.communicate()
         self.errors.close()
 
 
-def _ours(source: Path, target: Path) -> Prepare:
+def _ours(source: Path, target: Path) -> tuple[int, Prepare]:
     import weatherdiff.data.storing.compiled_sums  # noqa: F401  (prepare does on its first frames)
     from weatherdiff.data.open import open_fields
     from weatherdiff.data.prepare import prepare
@@ -211,35 +249,43 @@ def _ours(source: Path, target: Path) -> Prepare:
     ds = open_fields(source)
     start, stop = ("2015-01-01", str(ds["time"].values[len(ds["time"]) // 2])[:10])
 
-    def run() -> Clock | None:
+    def run(what: str) -> Clock | None:
         written = None
 
         def told(done: int, total: int) -> None:
             nonlocal written
             if done == total:
                 written = clock()
+                if what == "fields":
+                    raise _WrittenError
 
-        prepare(
-            ds, target, training_period=(start, stop), step="6h", frames=3, scheduler="threads",
-            progress=told,
-        )  # fmt: skip
+        with suppress(_WrittenError):
+            prepare(
+                ds, target, training_period=(start, stop), step="6h", frames=3,
+                scheduler="threads", progress=told,
+            )  # fmt: skip
         return written
 
-    return run
+    return len(ds["time"]), run
 
 
-def _small(source: Path, target: Path) -> Prepare:
+class _WrittenError(Exception):
+    """Fields are written, and no more is wanted."""
+
+
+def _small(source: Path, target: Path) -> tuple[int, Prepare]:
     from weatherdiff.data import prepare
 
     prepare.BLOCK_BYTES = 2**22
     return _ours(source, target)
 
 
-def _xarray(source: Path, target: Path) -> Prepare:
+def _xarray(source: Path, target: Path) -> tuple[int, Prepare]:
     """``to_zarr`` of the stacked variables with chunks that are whole shards."""
     ds = xr.open_zarr(source, consolidated=False, chunks={"time": SHARD})
+    ds = ds.isel(time=slice(8 * SHARD))  # more would be no faster
 
-    def run() -> None:
+    def run(what: str) -> None:
         stacked = ds.to_dataarray("channel").transpose("time", "channel", ...)
         stacked = stacked.chunk(channel=-1).drop_vars("channel")
         frame = stacked.shape[1:]
@@ -248,10 +294,10 @@ def _xarray(source: Path, target: Path) -> Prepare:
             target, encoding={"fields": encoding}, consolidated=False, zarr_format=3
         )
 
-    return run
+    return len(ds["time"]), run
 
 
-def _tensorstore(source: Path, target: Path) -> Prepare:
+def _tensorstore(source: Path, target: Path) -> tuple[int, Prepare]:
     """Shards, one after the other, which tensorstore compresses and writes in its own threads."""
     import tensorstore
 
@@ -265,7 +311,7 @@ def _tensorstore(source: Path, target: Path) -> Prepare:
         {"name": "crc32c"},
     ]  # fmt: skip
 
-    def run() -> None:
+    def run(what: str) -> None:
         array = tensorstore.open(
             {
                 "driver": "zarr3",
@@ -299,7 +345,7 @@ def _tensorstore(source: Path, target: Path) -> Prepare:
         for one in writing:
             one.result()
 
-    return run
+    return shape[0], run
 
 
 def _codecs() -> Any:
@@ -308,25 +354,30 @@ def _codecs() -> Any:
     return LZ4
 
 
-def _measure(name: str, source: Path, target: Path) -> None:
+def _measure() -> None:
     """Prepare each time that a line comes, and tell what it took."""
-    run = {
-        "ours": _ours,
-        "small": _small,
-        "xarray": _xarray,
-        "tensorstore": _tensorstore,
-    }[name](source, target)
     import dask.distributed  # noqa: F401  (dask does on its first computation)
 
+    import weatherdiff.data.prepare  # noqa: F401  (while nobody waits)
+
+    source, target = (Path(sys.stdin.readline().strip()) for _ in range(2))
     print("ready", flush=True)
-    for _ in sys.stdin:
-        start = clock()
-        written = run()
-        stop = clock()
+    runs: dict[str, tuple[int, Prepare]] = {}
+    for line in sys.stdin:
+        name, what = line.split()
+        try:
+            times, run = runs[name] = runs.get(name) or PREPARE[name](source, target)
+            start = clock()
+            written = run(what)
+            stop = clock()
+        except Exception as error:
+            print(json.dumps({"error": repr(error)}), flush=True)
+            continue
         written = written or stop
         # Not ru_maxrss, which a process inherits from the one that started it.
         status = Path("/proc/self/status").read_text()
         told = {
+            "times": times,
             "fields": written[0] - start[0],
             "fields_cpu": written[1] - start[1],
             "all": stop[0] - start[0],
@@ -340,5 +391,7 @@ def clock() -> Clock:
     return time.perf_counter(), time.process_time()
 
 
+PREPARE = {"ours": _ours, "small": _small, "xarray": _xarray, "tensorstore": _tensorstore}
+
 if __name__ == "__main__":
-    _measure(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    _measure()

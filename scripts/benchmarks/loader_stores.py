@@ -7,40 +7,43 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 import zarr
 
 from weatherdiff.data.storing.profiles import PROFILES, Profile
 from weatherdiff.data.storing.shards import CRC_BYTES, chunk_file, pack_shard
 
-__all__ = ["SHARD", "forget", "frames_like_grib", "make_stores"]
+__all__ = ["OWN", "OWN_STORE", "SHARD", "UNITS", "forget", "frames_like_grib", "make_stores"]
 
 Float = npt.NDArray[np.float32]
 
 SHARD = 64  # frames
+OWN_STORE, OWN = "own.zarr", "own.zarr/fields"
+UNITS = {f"channel_{number:02d}": "m" for number in range(99)}
 DISTINCT = 128  # frames; then they come again, in files of their own
 
 
 def make_stores(folder: Path, shape: tuple[int, ...]) -> None:
-    """Write the same fields in all profiles, one file a chunk, and as a raw file.
+    """Write the same fields in all profiles, as a user's own store, and as a raw file.
 
-    What prepare writes is written here by the same code, without its statistics.
+    What prepare writes is written here by the same code, without its statistics; the user's own,
+    :data:`OWN`, has one file a chunk, without checksums, and coordinates.
     """
     folder.mkdir(parents=True)
     group = zarr.create_group(folder, zarr_format=3)
-    for name in (*PROFILES, "unprepared"):
-        codecs = Profile("lz4" if name == "unprepared" else name).codecs()
-        if name == "unprepared":
-            codecs["compressors"] = codecs["compressors"][:1]  # without a checksum
+    plain = Profile("lz4").codecs()["compressors"][:1]
+    for name in (*PROFILES, OWN):
         group.create_array(
             name,
             shape=shape,
             chunks=(1, *shape[1:]),
-            shards=None if name == "unprepared" else (SHARD, *shape[1:]),
+            shards=None if name == OWN else (SHARD, *shape[1:]),
             dtype="float32",
             fill_value=np.inf,
             dimension_names=("time", "channel", "latitude", "longitude"),
-            **codecs,
+            **({"compressors": plain} if name == OWN else Profile(name).codecs()),
         )
+    add_coordinates(folder / OWN_STORE, shape)
     frames = frames_like_grib((min(DISTINCT, shape[0]), *shape[1:]))
     with ThreadPoolExecutor(2) as pool:
         encoded = {name: list(pool.map(Profile(name).encode, frames)) for name in PROFILES}
@@ -50,7 +53,7 @@ def make_stores(folder: Path, shape: tuple[int, ...]) -> None:
         places = [n % len(frames) for n in range(start, min(start + SHARD, shape[0]))]
         for number, place in enumerate(places, start):
             raw[number] = frames[place]
-            file = chunk_file(folder / "unprepared", number, *tail)
+            file = chunk_file(folder / OWN, number, *tail)
             file.parent.mkdir(parents=True)
             file.write_bytes(encoded["lz4"][place][:-CRC_BYTES])
         for name in PROFILES:
@@ -58,6 +61,20 @@ def make_stores(folder: Path, shape: tuple[int, ...]) -> None:
             file.parent.mkdir(parents=True)
             file.write_bytes(pack_shard([encoded[name][place] for place in places], SHARD))
     raw.flush()
+
+
+def add_coordinates(store: Path, shape: tuple[int, ...]) -> None:
+    """Make an array of fields one that a stranger understands."""
+    height, width = shape[2:]
+    latitude = (np.arange(height) + 0.5) * 180 / height - 90
+    hours = np.arange(shape[0]) * np.timedelta64(6, "h")
+    coordinates = {
+        "time": np.datetime64("2015-01-01", "ns") + hours,
+        "channel": list(UNITS)[: shape[1]],
+        "latitude": ("latitude", latitude, {"units": "degrees_north"}),
+        "longitude": ("longitude", np.arange(width) * 360 / width, {"units": "degrees_east"}),
+    }
+    xr.Dataset(coords=coordinates).to_zarr(store, mode="a", consolidated=False)
 
 
 def frames_like_grib(shape: tuple[int, ...]) -> Float:

@@ -141,7 +141,7 @@ def test_at_every_step_readers_see_the_old_or_the_new(grown, path, monkeypatch, 
     seen = []
 
     def look(*arguments, **options):
-        put(*arguments, **options)
+        told = put(*arguments, **options)
         store = FieldStore.open(path)
         seen.append(len(store.times))
         same(store, grown.isel(time=slice(seen[-1])))
@@ -149,6 +149,7 @@ def test_at_every_step_readers_see_the_old_or_the_new(grown, path, monkeypatch, 
         assert store.to_dataset().sizes["time"] == seen[-1]
         with pytest.raises(LockedError):
             append(grown, path)
+        return told
 
     put = shards.put_file
     for name in ("tasks", "create", "manifest"):

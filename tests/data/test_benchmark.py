@@ -37,7 +37,7 @@ def test_figures_are_told_and_nothing_is_left(store, tmp_path, monkeypatch, caps
     (tmp_path / "temporary").mkdir()
     before = sorted(store.path.rglob("*"))
     figures = tmp_path / "figures.json"
-    command = ["data", "bench", str(store.path), "--seconds", "0.001", "--json", str(figures)]
+    command = ["data", "bench", str(store.path), "--seconds", "1e-9", "--json", str(figures)]
     assert main(command) == 0
     told = json.loads(figures.read_text())
     assert capsys.readouterr().out.strip() == loading_table(told)

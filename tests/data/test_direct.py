@@ -1,6 +1,7 @@
 """A user's own Zarr of one time a chunk is read past the libraries, to the same values."""
 
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -114,6 +115,35 @@ def test_a_link_to_bytes_elsewhere_is_refused(fields, tmp_path):
     chunk.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="is a link"):
         reader.read([3])
+
+
+def test_a_link_to_a_pipe_is_refused_at_once(fields, tmp_path):
+    path = write(fields[["2m_temperature"]], tmp_path / "own.zarr")
+    reader, _ = both_readers(path)
+    chunk = path / "2m_temperature" / "c" / "3" / "0" / "0"
+    chunk.unlink()
+    os.mkfifo(tmp_path / "pipe")
+    chunk.symlink_to(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is a link"):
+        reader.read([3])
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_link_that_stays_in_the_store_is_followed(fields, tmp_path, monkeypatch, told):
+    path = write(fields[["2m_temperature"]], tmp_path / "own.zarr")
+    reader, ordinary = both_readers(path)
+    chunks = path / "2m_temperature" / "c"
+    (chunks / "3").rename(path / "moved")
+    (chunks / "3").symlink_to(path / "moved")
+    if not told:  # by the system, where a descriptor leads
+
+        def readlink(path, found=os.readlink):
+            if str(path).startswith("/proc"):
+                raise OSError
+            return found(path)
+
+        monkeypatch.setattr(os, "readlink", readlink)
+    np.testing.assert_array_equal(reader.read([3]), ordinary.read([3]))
 
 
 def test_stacked_names_become_variables_with_their_units(fields):

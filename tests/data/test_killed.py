@@ -4,6 +4,7 @@ A process that has imported everything, and nothing else, forks for each run; th
 it does to files and kills itself at one of these.
 """
 
+import gc
 import json
 import os
 import shutil
@@ -46,7 +47,13 @@ def work(kind, path):
 
 def serve():
     """Do what comes on the standard input, each in a process of its own."""
+    import distributed  # noqa: F401 - which dask would import at the first computation of each
+    from xarray.namedarray.parallelcompat import list_chunkmanagers
+
     prepare.BLOCK_BYTES = SHARD * 4 * 2 * 3
+    xr.backends.list_engines()
+    list_chunkmanagers()
+    gc.freeze()  # no child looks through all of this for garbage
     for line in sys.stdin:
         kind, name, kill_at = json.loads(line)
         path, done = Path(name), [0]

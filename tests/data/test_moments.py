@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 
 from weatherdiff.data import prepare as module
 from weatherdiff.data.prepare import prepare
-from weatherdiff.data.storing.moments import Moments, change_moments, frame_moments
+from weatherdiff.data.storing import moments as sums
+from weatherdiff.data.storing.moments import (
+    Moments,
+    change_moments,
+    frame_moments,
+    weighted_squares,
+)
 from weatherdiff.data.storing.statistics import field_statistics
 from weatherdiff.errors import InputError
 
@@ -63,6 +69,25 @@ def test_changes_are_those_of_float64():
     before[..., 1] = 1.5
     found = change_moments(now, before)[0, 0]
     np.testing.assert_array_equal(found[[0, 1, 3, 4]], [2, (16777214.5 - 2) / 2, -2, 16777214.5])
+
+
+@pytest.mark.parametrize("shape", [(7, 2, 5, 3), (9, 3, 17, 40), (5, 1, 200, 300)])
+@pytest.mark.parametrize("changes", [False, True])
+def test_weighted_squares_are_exact_and_the_same_compiled(shape, changes, monkeypatch):
+    rng = np.random.default_rng(0)
+    now, before = rng.normal(size=(2, *shape)).astype(np.float32)
+    area = rng.random(shape[2:])
+    rows, places = np.array([4, 0, 3, 3]), np.array([1, 4, 0, 2])
+    c = shape[1] - 1
+    others = before if changes else None
+    found = []
+    for compiled in (True, False):
+        monkeypatch.setattr(sums, "compiles", lambda fields, compiled=compiled: compiled)
+        found.append(weighted_squares(now, rows, others, places, c, area))
+    values = now[rows, c] - before[places, c] if changes else now[rows, c]
+    exact = (values.astype(np.longdouble) ** 2 * area).sum()
+    assert found[0] == found[1]
+    assert found[0] == pytest.approx(float(exact), rel=1e-13)
 
 
 @pytest.fixture(scope="module")

@@ -60,6 +60,20 @@ def everything(analyses) -> Settings:
     )
 
 
+@pytest.fixture(scope="module")
+def kept() -> dict[str, xr.Dataset]:
+    """What the first test that needs it computes."""
+    return {}
+
+
+@pytest.fixture
+def scores(kept, forecasts, analyses, references, everything) -> xr.Dataset:
+    """The scores of all there is."""
+    if not kept:
+        kept["scores"] = evaluate(forecasts, analyses, reference=references, settings=everything)
+    return kept["scores"].copy(deep=True)
+
+
 @pytest.fixture
 def wide(analyses, make_forecasts):
     """Interpolated to 37 longitudes, so that rows can be cut at whole tiles of 128 rows only."""
@@ -159,8 +173,7 @@ def test_estimators_follow_from_the_same_statistics(forecasts, analyses):
     np.testing.assert_allclose(large, fair, rtol=1e-8)
 
 
-def test_event_tables_hold_the_brier_score(forecasts, analyses, references, everything):
-    scores = evaluate(forecasts, analyses, reference=references, settings=everything)
+def test_event_tables_hold_the_brier_score(forecasts, analyses, scores):
     weights = Grid.from_dataset(analyses).area_weights().values
     valid = forecasts["init_time"].values + forecasts["lead_time"].values[1]
     x = forecasts["2m_temperature"].isel(lead_time=1).values
@@ -189,8 +202,7 @@ def test_event_tables_hold_the_brier_score(forecasts, analyses, references, ever
     assert scores["brier"].sel(variable="geopotential_850").isnull().all()
 
 
-def test_a_region_scores_as_its_cells_alone(forecasts, analyses, references, everything):
-    scores = evaluate(forecasts, analyses, reference=references, settings=everything)
+def test_a_region_scores_as_its_cells_alone(forecasts, analyses, references, everything, scores):
     weights = Grid.from_dataset(analyses).area_weights() * (analyses["latitude"] > 0)
     alone = evaluate(
         forecasts, analyses, reference=references,
@@ -203,8 +215,7 @@ def test_a_region_scores_as_its_cells_alone(forecasts, analyses, references, eve
         )
 
 
-def test_maps_average_to_the_scores(forecasts, analyses, references, everything):
-    scores = evaluate(forecasts, analyses, reference=references, settings=everything)
+def test_maps_average_to_the_scores(scores):
     area = scores["cell_weight"].sel(region="all")
     cells = ("latitude", "longitude")
     crps = scores["map_over"] + scores["map_under"] - scores["map_dispersion"]
@@ -214,8 +225,7 @@ def test_maps_average_to_the_scores(forecasts, analyses, references, everything)
         np.testing.assert_allclose(mean, scores[name].sel(region="all"), rtol=1e-9)
 
 
-def test_fields_score_as_the_functions_do(forecasts, analyses, references, everything):
-    scores = evaluate(forecasts, analyses, reference=references, settings=everything)
+def test_fields_score_as_the_functions_do(forecasts, analyses, scores):
     area = Grid.from_dataset(analyses).area_weights()
     valid = forecasts["init_time"] + forecasts["lead_time"]
     observed = analyses["2m_temperature"].sel(time=valid).drop_vars("time")

@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 import yaml
 from dask.distributed import Client, LocalCluster
+from distributed.utils import get_mp_context
 
 from weatherdiff.config import load_config
 from weatherdiff.errors import ConfigError, InputError, StorageError, WeatherdiffError
@@ -37,8 +39,12 @@ PRODUCTS = {"mean": True, "quantiles": [0.5]}
 @pytest.fixture(scope="module")
 def crew() -> Iterator[Crew]:
     """One worker process: when it dies, what it held is lost."""
-    with open_cluster("local:1") as crew:
-        yield crew
+    # It and those that follow it fork where all has been imported, rather than import it each.
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        imported = ["distributed", "weatherdiff.forecasting.forecaster", fanout.__name__]
+        get_mp_context().set_forkserver_preload(imported)
+        with open_cluster("local:1") as crew:
+            yield crew
 
 
 def make(here: Any, crew: Crew | None = None, **options: Any) -> list[dict[str, Any]]:

@@ -82,13 +82,15 @@ def test_a_verb_killed_anywhere_shows_nothing_partial_and_ends_the_same(
     check_done(workshop, verb, here)
 
 
-@pytest.mark.attempts("seed", 5, 50)
+@pytest.mark.attempts("seed", 3, 50)
 def test_of_a_checkpoint_that_was_being_saved_the_last_good_one_loads(
     runs: Callable, workshop: Any, tmp_path: Path, seed: int
 ) -> None:
     whole = workshop.whole("train")
     here = workshop.due("train", tmp_path / "site")
     saving = [n for n, name in enumerate(workshop.points["train"], 1) if name != "forward"]
+    if seed < 3:  # early, in the middle and late, whatever the numbers drawn
+        saving = saving[len(saving) * seed // 3 : len(saving) * (seed + 1) // 3]
     place = random.Random(seed).choice(saving)  # noqa: S311
     assert runs("train", here.config, kill=place)[0] == -signal.SIGKILL
     for checkpoint in here.folder.glob("run/training/*/*.ckpt"):

@@ -341,12 +341,12 @@ def has_its_nominal_order(sampler, name, mixture):
     """Not of a Gaussian, whose velocity the midpoint rule follows to third order."""
     model, x, ends, exact = problem(name, mixture)
     errors = []
-    for steps in (32, 64, 128):
+    for steps in (32, 128):
         times = torch.linspace(*ends, steps + 1, dtype=torch.float64).tolist()
         out = integrate(model, x, steps=times, sampler=SAMPLERS[sampler]())
         errors.append(float((out - exact).norm()))
     # The slope of log error against log steps.
-    assert math.log2(errors[0] / errors[2]) / 2 == pytest.approx(ORDERS[sampler], abs=0.15)
+    assert math.log2(errors[0] / errors[1]) / 2 == pytest.approx(ORDERS[sampler], abs=0.15)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from weatherdiff.data.calendars import CALENDARS, DAY, STANDARD, Calendar
 from weatherdiff.data.storing.blocks import Blocks
-from weatherdiff.data.storing.moments import TILE
+from weatherdiff.data.storing.moments import weighted_squares
 from weatherdiff.data.storing.transforms import BoundedTransform
 from weatherdiff.data.windows import Int, Period, WindowSpec
 from weatherdiff.errors import InputError
@@ -344,10 +344,14 @@ def _spreads(
     block: int,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Give standard deviations of anomalies (channel,) and of their changes (lead, channel)."""
-    absent = weights == 0
+    absent, nowhere = weights == 0, np.empty(0, np.int64)
+    weights = np.ascontiguousarray(weights)
+    whole = [float(area.sum()) for area in weights]
+    # used in turn: of each block the one before is still needed
+    space = [np.empty((min(block, len(inside)), *shared.frame), np.float32) for _ in range(2)]
 
-    def states(indices: Int) -> npt.NDArray[np.float32]:
-        out = np.empty((len(indices), *shared.frame), np.float32)
+    def states(indices: Int, out: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        out = out[: len(indices)]
         with shared.read(indices) as fields:
 
             def fill(c: int) -> None:
@@ -357,8 +361,13 @@ def _spreads(
             shared.each(fill)
         return out
 
-    def mean_squares(now: Array, *places: Any) -> Array:
-        return np.array(shared.each(lambda c: _mean_squares(weights[c], c, now, *places)))
+    def mean_squares(
+        now: Array, rows: Int, before: Array | None = None, places: Int = nowhere
+    ) -> Array:
+        def of(c: int) -> float:
+            return weighted_squares(now, rows, before, places, c, weights[c]) / whole[c]
+
+        return np.array(shared.each(of))
 
     usable = np.zeros(len(times), bool)
     usable[inside] = True
@@ -367,7 +376,8 @@ def _spreads(
     counts = np.zeros(spec.frames)
     earlier: list[tuple[Int, npt.NDArray[np.float32]]] = []  # the block before, if there is one
     for indices in _blocks(inside, block):
-        now = states(indices)
+        space.reverse()
+        now = states(indices, space[0])
         total += mean_squares(now, np.arange(len(now)))
         for lead, seconds in enumerate(spec.lead_times):
             begin = times[indices] - seconds
@@ -381,8 +391,9 @@ def _spreads(
                 changes[lead] += mean_squares(now, rows[near], frames, place[near])
                 missing &= ~near
             if missing.any():  # further back
-                far = states(before[missing])
-                changes[lead] += mean_squares(now, rows[missing], far, np.arange(len(far)))
+                far = before[missing]
+                frames = states(far, np.empty((len(far), *shared.frame), np.float32))
+                changes[lead] += mean_squares(now, rows[missing], frames, np.arange(len(far)))
             counts[lead] += len(rows)
         earlier = [(indices, now)]
     if not counts.all():
@@ -391,31 +402,6 @@ def _spreads(
             f"the training period {centred.period}; is the time step right?"
         )
     return np.sqrt(total / len(inside)), np.sqrt(changes / counts[:, None])
-
-
-def _mean_squares(
-    area: npt.NDArray[np.float64],
-    c: int,
-    now: Array,
-    rows: Int,
-    before: Array | None = None,
-    places: Int | None = None,
-) -> float:
-    """Area-weighted mean square of a channel of frames, or of changes, summed over them.
-
-    In float64, by tiles that stay in the processor's cache.
-    """
-    total, flat = 0.0, area.ravel()
-    tile = max(1, TILE // area.size)
-    for start in range(0, len(rows), tile):
-        part = slice(start, start + tile)
-        values = now[rows[part], c]
-        if before is not None and places is not None:
-            values = values - before[places[part], c]
-        squares = values.reshape(len(values), -1).astype(np.float64)
-        np.square(squares, out=squares)
-        total += float((squares @ flat).sum())
-    return total / float(area.sum())
 
 
 def _blocks(indices: Int, size: int) -> Iterator[Int]:

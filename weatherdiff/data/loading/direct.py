@@ -16,6 +16,7 @@ import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from weatherdiff.containment import opened_in
 from weatherdiff.data.loading.reader import BlockReader, Reader
 from weatherdiff.data.sources.as_stored import as_slice, require_as_meant, stored_names
 from weatherdiff.data.sources.source import SOURCES, Source
@@ -42,16 +44,16 @@ Float = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class _Contained(StoredArray):
-    """An array of unknown origin, none of whose files may be a link to somewhere else."""
+    """An array of unknown origin, whose files may not be links out of its store."""
 
-    def file_name(self, number: int) -> str:
-        name = super().file_name(number)
-        for path in (Path(name), *Path(name).parents):
-            if path == self.path.parent:
-                break
-            if os.path.islink(path):
-                raise InputError(f"{path} is a link; the data of a store must lie inside it.")
-        return name
+    def admit(self, number: int, file: int) -> None:
+        name = self.file_name(number)
+        if not opened_in(file, name, self._store):
+            raise InputError(f"{name} is a link out of the store, which is not followed.")
+
+    @cached_property
+    def _store(self) -> str:
+        return os.path.realpath(self.path.parent)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
-import google_crc32c
 import numcodecs.blosc
 import numcodecs.zstd
 import numpy as np
 import numpy.typing as npt
+from crc32c import crc32c
 
 from weatherdiff.data.storing.packing import unpack
 from weatherdiff.data.storing.stored_array import StoredArray, UnknownLayoutError
@@ -34,9 +34,9 @@ Int = npt.NDArray[np.int64]
 Float = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
-# Small frames are fetched together up to so many bytes; more would leave the processor's cache
+# Small frames are fetched together up to so many bytes; many more would leave the processor's cache
 # before they are decoded.
-SPAN = 2**18
+SPAN = 2**20
 AHEAD = 2**22  # bytes that the system is asked to fetch ahead
 NOWAIT = getattr(os, "RWF_NOWAIT", 0)  # read what is in memory, or nothing
 
@@ -122,7 +122,7 @@ class BlockReader:
         self._start()
 
     def _start(self) -> None:
-        self._indices: dict[int, tuple[tuple[int, int, int], list[list[int]]]] = {}
+        self._indices: dict[int, tuple[tuple[int, ...], list[list[int]]]] = {}
         self._scratch = threading.local()
         self._executor: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -220,9 +220,9 @@ class BlockReader:
     def _decode_file(
         self, number: int, frames: list[int], places: dict[int, int], rows: Bytes
     ) -> None:
-        name, first = self.array.file_name(number), number * self.array.frames_per_file
+        first = number * self.array.frames_per_file
         try:
-            file = os.open(name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            file = self.array.open_file(number)
         except FileNotFoundError:
             for frame in frames:
                 self._give_absent(frame, number, rows[places[frame]])
@@ -257,32 +257,38 @@ class BlockReader:
 
     def _extents(self, file: int, number: int, frame: int) -> list[list[int]]:
         """Offset and size of each chunk of an open file; (-1, -1) for one that is not there."""
-        status = os.fstat(file)
-        identity = (status.st_ino, status.st_size, status.st_mtime_ns)
+        status, array = os.fstat(file), self.array
+        size = status.st_size
+        if not array.sharded:  # nothing is kept: there may be a million files
+            array.admit(number, file)
+            return [[0, size]]
+        identity = (status.st_dev, status.st_ino, size, status.st_mtime_ns)
         known = self._indices.get(number)
-        if known is not None and known[0] == identity:
-            return known[1]
+        if known is None or known[0] != identity:
+            array.admit(number, file)
+            known = identity, self._index(file, number, frame, size)
+            self._indices[number] = known
+        return known[1]
+
+    def _index(self, file: int, number: int, frame: int, size: int) -> list[list[int]]:
+        """Read the index of a shard."""
         array = self.array
-        if not array.sharded:
-            found = [[0, status.st_size]]
-        else:
-            begin = status.st_size - array.index_bytes if array.index_at_end else 0
-            if begin < 0 or status.st_size < array.index_bytes:
-                raise self._damaged(frame, number, f"a shard of {status.st_size} bytes is cut")
-            index = self._fetch(file, number, frame, begin, array.index_bytes, 0)
-            if array.index_checksum and not _is_whole(index):
-                raise self._damaged(frame, number, "the checksum of the index does not match")
-            entries = np.frombuffer(index, "<i8", 2 * array.frames_per_file).reshape(-1, 2)
-            absent = (entries == -1).all(axis=1)
-            inside = (
-                (entries >= 0).all(axis=1)
-                & (entries[:, 0] <= status.st_size - np.clip(entries[:, 1], 0, status.st_size))
-                & (entries[:, 1] <= status.st_size)
-            )
-            if not (absent | inside).all():
-                raise self._damaged(frame, number, "the index points outside the file")
-            found = entries.tolist()
-        self._indices[number] = (identity, found)
+        begin = size - array.index_bytes if array.index_at_end else 0
+        if begin < 0 or size < array.index_bytes:
+            raise self._damaged(frame, number, f"a shard of {size} bytes is cut")
+        index = self._fetch(file, number, frame, begin, array.index_bytes, 0)
+        if array.index_checksum and not _is_whole(index):
+            raise self._damaged(frame, number, "the checksum of the index does not match")
+        entries = np.frombuffer(index, "<i8", 2 * array.frames_per_file).reshape(-1, 2)
+        absent = (entries == -1).all(axis=1)
+        inside = (
+            (entries >= 0).all(axis=1)
+            & (entries[:, 0] <= size - np.clip(entries[:, 1], 0, size))
+            & (entries[:, 1] <= size)
+        )
+        if not (absent | inside).all():
+            raise self._damaged(frame, number, "the index points outside the file")
+        found: list[list[int]] = entries.tolist()
         return found
 
     def _give_absent(self, frame: int, number: int, row: Bytes) -> None:
@@ -334,7 +340,7 @@ class BlockReader:
             raise self._damaged(frame, number, f"it has {size} bytes for {len(row)}")
         if not _fill(file, offset, ahead, row, tail):
             raise self._damaged(frame, number, "the file is cut")
-        if len(tail) and google_crc32c.value(row) != int.from_bytes(tail.tobytes(), "little"):
+        if len(tail) and crc32c(row.data) != int.from_bytes(tail.tobytes(), "little"):
             raise self._damaged(frame, number, "its checksum does not match")
 
     def _fetch(
@@ -397,9 +403,8 @@ def _fill(file: int, offset: int, ahead: int, *memory: Bytes) -> bool:
 
 def _is_whole(data: Bytes) -> bool:
     """Whether bytes end with the CRC32C of those before."""
-    # (it takes arrays, and no memoryview)
     known = int.from_bytes(data[-4:].tobytes(), "little")
-    return len(data) >= 4 and google_crc32c.value(data[:-4]) == known
+    return len(data) >= 4 and crc32c(data[:-4].data) == known
 
 
 def _decompress_blosc(chunk: Bytes, row: Bytes) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-__all__ = ["change_moments", "pairwise", "sum_frames"]
+__all__ = ["change_moments", "pairwise", "sum_frames", "weighted_squares"]
 
 Array = npt.NDArray[Any]
 
@@ -27,6 +27,8 @@ _FIELDS = types.Array(types.float32, 4, "C", readonly=True)
 _PARTS = types.Array(types.int64, 2, "C", readonly=True)
 _THREE, _FOUR = types.Array(types.float32, 3, "C"), types.Array(types.float32, 4, "C")
 _TABLE = types.Array(types.float64, 3, "C")
+_PLACES = types.Array(types.int64, 1, "C", readonly=True)
+_AREA = types.Array(types.float64, 2, "C", readonly=True)
 
 
 @_compiled
@@ -243,3 +245,35 @@ def change_moments(now: Array, before: Array, out: Array) -> None:
                 low, high = _extremes(change, low, high)
                 _add_row_with_gaps(change, pivot, first, second)
             _moments(count, pivot, first, second, low, high, out[t, c])
+
+
+@numba.njit(
+    types.float64(_FIELDS, _PLACES, _FIELDS, _PLACES, types.int64, types.boolean, _AREA),
+    nogil=True,
+    cache=True,
+    error_model="numpy",
+)
+def weighted_squares(
+    now: Array, rows: Array, before: Array, places: Array, c: int, changes: bool, area: Array
+) -> Any:
+    """Add the weighted squares of a channel of frames, or of their changes since others."""
+    height, width = area.shape
+    lanes, total = np.empty(width), 0.0
+    for k in range(rows.size):
+        lanes[:] = 0
+        for i in range(height):
+            later, weight = now[rows[k], c, i], area[i]
+            if changes:
+                earlier = before[places[k], c, i]
+                for j in range(width):
+                    value = np.float64(later[j] - earlier[j])
+                    lanes[j] += value * value * weight[j]
+            else:
+                for j in range(width):
+                    value = np.float64(later[j])
+                    lanes[j] += value * value * weight[j]
+        one = 0.0
+        for j in range(width):
+            one += lanes[j]
+        total += one
+    return total

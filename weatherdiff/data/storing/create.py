@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
 
 from weatherdiff.data.calendars import STANDARD
 from weatherdiff.data.channels import Channels
@@ -25,6 +28,8 @@ from weatherdiff.data.windows import Int
 from weatherdiff.grid import Grid
 
 __all__ = ["create_store", "finish_store", "lengthen"]
+
+Files = dict[str, Buffer]
 
 # Of the arrays that grow with time. Their shape can then change without their chunks.
 TIMES_PER_CHUNK = 2**16
@@ -43,18 +48,15 @@ def create_store(
     profile: Profile | None = None,
 ) -> None:
     """Create a store with its coordinates, and the empty arrays that the tasks will fill."""
-    group = zarr.create_group(path, zarr_format=3, overwrite=False)
-    put(group, "time", times, ("time",), grows=True).attrs.update(
-        {
-            "units": "seconds since 1970-01-01 00:00:00",
-            "calendar": calendar,
-            "standard_name": "time",
-        }
-    )
+    files: Files = {}
+    group = zarr.create_group(MemoryStore(files), zarr_format=3)
+    seconds = "seconds since 1970-01-01 00:00:00"
+    put(group, "time", times, ("time",), grows=True, units=seconds, calendar=calendar,
+        standard_name="time")  # fmt: skip
     labels = _text(channels.labels)
     put(group, "channel", labels, ("channel",))
-    put(group, "latitude", grid.latitude, ("latitude",)).attrs["units"] = "degrees_north"
-    put(group, "longitude", grid.longitude, ("longitude",)).attrs["units"] = "degrees_east"
+    put(group, "latitude", grid.latitude, ("latitude",), units="degrees_north")
+    put(group, "longitude", grid.longitude, ("longitude",), units="degrees_east")
     frame = (len(channels), *grid.shape)
     group.create_array(
         FIELDS,
@@ -69,7 +71,7 @@ def create_store(
     moments = group.create_group("moments")
     put(moments, "statistic", _text(STATISTICS), ("statistic",))
     put(moments, "channel", labels, ("channel",))
-    put(moments, "lead", leads, ("lead",)).attrs["units"] = "seconds"
+    put(moments, "lead", leads, ("lead",), units="seconds")
     counted = (len(channels), len(STATISTICS))
     arrays: list[tuple[str, int, tuple[int, ...], tuple[str, ...], str]] = [
         (FRAMES, shard, (len(times), *counted), ("time", "channel", "statistic"), "f8"),
@@ -100,6 +102,7 @@ def create_store(
             compressors=LZ4,
             dimension_names=dimensions,
         )
+    _write(path, files)
 
 
 def put(
@@ -109,7 +112,8 @@ def put(
     dimensions: tuple[str, ...],
     *,
     grows: bool = False,
-) -> zarr.Array:
+    **attributes: str,
+) -> None:
     """Write a small array in one chunk, whatever it holds, so that a lost one is found."""
     array = group.create_array(
         name,
@@ -118,10 +122,16 @@ def put(
         dimension_names=dimensions,
         chunks=(TIMES_PER_CHUNK,) if grows else values.shape,
         compressors=LZ4,
+        attributes=dict(attributes),
         config={"write_empty_chunks": True},
     )
     array[...] = np.ascontiguousarray(values)
-    return array
+
+
+def _write(path: Path, files: Files) -> None:
+    """Put what was made in memory, which takes half the time, to its places, in order."""
+    for name, content in files.items():
+        put_file(path / name, content.to_bytes())
 
 
 def finish_store(
@@ -134,10 +144,11 @@ def finish_store(
     metadata: dict[str, Any],
 ) -> None:
     """Write what is known only after all fields are."""
-    group = zarr.open_group(path, mode="r+")
     for name in ("valid", "mask", "static", "statistics"):
-        if name in group:  # of a run that was stopped here
-            del group[name]
+        if (path / name).exists():  # of a run that was stopped here
+            shutil.rmtree(path / name)
+    files: Files = {}
+    group = zarr.create_group(MemoryStore(files), zarr_format=3)
     put(group, "valid", valid, ("time",), grows=True)
     put(group, "mask", mask, ("channel", "latitude", "longitude"))
     put(group, "static", static, ("static_field", "latitude", "longitude"))
@@ -156,6 +167,8 @@ def finish_store(
         "normalizer": normalizer.to_dict(),
     }
     group.attrs["weatherdiff"] = json.loads(json.dumps(document))
+    files["zarr.json"] = files.pop("zarr.json")  # last: it tells that the others are there
+    _write(path, files)
     Inventory.take(path, len(valid)).write(path)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,18 @@ Array = npt.NDArray[Any]
 Chunk = tuple[bytes, ...]  # pieces of what is stored
 
 ENCODERS = 2  # threads that compress the frames of one task
+AT_ONCE = 2**19  # bytes of small frames that a thread takes
+
+_own = threading.local()
 
 
-def encode_frames(block: Array, profile: Profile, path: Path) -> tuple[list[Chunk], list[Array]]:
+def encode_frames(
+    block: Array, profile: Profile, path: Path
+) -> Iterator[tuple[Chunk, Array | None]]:
     """Encode frames, and change them to what will be read, whose statistics are kept.
+
+    They are given as they are done, in order; who lets go of one before the next has its memory
+    used again, instead of some of the system's, which clears it.
 
     Parameters
     ----------
@@ -32,20 +43,37 @@ def encode_frames(block: Array, profile: Profile, path: Path) -> tuple[list[Chun
     path : Path
         Where they belong, for messages.
 
-    Returns
-    -------
-    list of Chunk
-    list of (channel, 3)
-        The errors, see :func:`~weatherdiff.data.storing.rounding.packing_errors`; none where the
+    Yields
+    ------
+    Chunk
+    (channel, 3) or None
+        The errors, see :func:`~weatherdiff.data.storing.rounding.packing_errors`; None where the
         profile makes none.
     """
 
     def encoded(frames: Array) -> list[tuple[Chunk, Array | None]]:
         return [encode_frame(frame, profile, path) for frame in frames]
 
-    with ThreadPoolExecutor(ENCODERS) as pool:
-        pairs = list(chain.from_iterable(pool.map(encoded, np.array_split(block, ENCODERS))))
-    return [chunk for chunk, _ in pairs], [errors for _, errors in pairs if errors is not None]
+    size = max(1, AT_ONCE // max(1, block[:1].nbytes))
+    pool = _threads()
+    doing = deque(
+        pool.submit(encoded, block[start : start + size]) for start in range(0, len(block), size)
+    )
+    try:
+        while doing:
+            yield from doing.popleft().result()
+    finally:
+        for one in doing:
+            one.cancel()
+        wait(doing)  # they change the block
+
+
+def _threads() -> ThreadPoolExecutor:
+    """Give the encoders of this thread. New ones for each task would each keep freed memory."""
+    pool: tuple[int, ThreadPoolExecutor] | None = getattr(_own, "pool", None)
+    if pool is None or pool[0] != os.getpid():  # a fork has none of its parent's
+        pool = _own.pool = os.getpid(), ThreadPoolExecutor(ENCODERS, "encode")
+    return pool[1]
 
 
 def encode_frame(frame: Array, profile: Profile, path: Path) -> tuple[Chunk, Array | None]:

@@ -36,6 +36,7 @@ __all__ = [
     "compiles",
     "frame_moments",
     "moments_about",
+    "weighted_squares",
 ]
 
 #: Order of the numbers on the last axis of a table of moments.
@@ -166,6 +167,43 @@ def change_moments(now: Array, before: Array) -> Array:
             known = np.where(np.isnan(changes), 0, changes).reshape(len(changes), -1)
             out[part] = moments_about(changes, added(known))
     return out
+
+
+def weighted_squares(
+    now: Array, rows: Array, before: Array | None, places: Array, c: int, area: Array
+) -> float:
+    """Add the weighted squares of a channel of frames, or of their changes since others.
+
+    Parameters
+    ----------
+    now : (time, channel, latitude, longitude)
+        float32, contiguous.
+    rows : (n,)
+        Which of these frames.
+    before : (time, channel, latitude, longitude) or None
+        The others; None for the squares of the frames themselves.
+    places : (n,)
+        Which of the others.
+    c : int
+        The channel.
+    area : (latitude, longitude)
+        Weights, float64 and contiguous.
+    """
+    if compiles(now[: len(rows), c]):
+        from weatherdiff.data.storing.compiled_sums import weighted_squares as compiled
+
+        others = now if before is None else before
+        return float(compiled(now, rows, others, places, c, before is not None, area))
+    total, tile = 0.0, max(1, TILE // area.size)
+    for start in range(0, len(rows), tile):
+        part = slice(start, start + tile)
+        values = now[rows[part], c]
+        if before is not None:
+            values = values - before[places[part], c]
+        wide = values.astype(np.float64)
+        for one in added((wide * wide * area).sum(axis=1)).tolist():
+            total += one
+    return total
 
 
 def moments_about(values: Array, totals: Array) -> Array:

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numcodecs.blosc
 import numpy as np
 import numpy.typing as npt
+from crc32c import crc32c
 
 from weatherdiff.errors import StorageError
 from weatherdiff.staging import hidden_beside
@@ -90,7 +89,7 @@ def seal(content: bytes) -> bytes:
 
 def seal_of(content: bytes) -> bytes:
     """Give the CRC32C that :func:`seal` appends."""
-    return int(google_crc32c.value(content)).to_bytes(CRC_BYTES, "little")
+    return crc32c(content).to_bytes(CRC_BYTES, "little")
 
 
 def unseal(chunk: bytes, path: Path) -> memoryview:
@@ -117,21 +116,24 @@ def pack_shard(chunks: Sequence[bytes], places: int) -> bytes:
     return b"".join(shard_parts([(chunk,) for chunk in chunks], places))
 
 
-def shard_parts(chunks: Sequence[Sequence[bytes]], places: int) -> list[bytes]:
-    """Give the bytes of :func:`pack_shard` in pieces, without a copy of them.
+def shard_parts(chunks: Iterable[Sequence[bytes]], places: int) -> Iterator[bytes]:
+    """Give the bytes of :func:`pack_shard` in pieces, as the chunks come.
 
     Parameters
     ----------
-    chunks : sequence of sequences of bytes
+    chunks : iterable of sequences of bytes
         The pieces of each chunk.
     places : int
     """
-    index = np.full((places, 2), ABSENT, "<u8")
-    sizes = np.array([sum(map(len, chunk)) for chunk in chunks], np.uint64)
-    index[: len(chunks), 0] = np.cumsum(sizes) - sizes
-    index[: len(chunks), 1] = sizes
+    index, end = np.full((places, 2), ABSENT, "<u8"), 0
+    for number, chunk in enumerate(chunks):
+        size = sum(map(len, chunk))
+        index[number] = end, size
+        end += size
+        yield from chunk
     table = index.tobytes()
-    return [*chain.from_iterable(chunks), table, seal_of(table)]
+    yield table
+    yield seal_of(table)
 
 
 def unpack_shard(path: Path, places: int) -> list[bytes]:
@@ -216,17 +218,18 @@ def _index(table: bytes, places: int, path: Path) -> Array:
     return np.frombuffer(table[:-CRC_BYTES], "<u8").reshape(places, 2)
 
 
-def checksum(content: bytes | Sequence[bytes]) -> str:
-    """CRC32C of bytes, or of the pieces of them, as text.
+def checksum(content: bytes) -> str:
+    """CRC32C of bytes as text.
 
     Examples
     --------
-    >>> checksum(b"123456789"), checksum([b"1234", b"56789"])
-    ('crc32c:e3069283', 'crc32c:e3069283')
+    >>> checksum(b"123456789")
+    'crc32c:e3069283'
     """
-    value = 0
-    for piece in (content,) if isinstance(content, bytes) else content:
-        value = google_crc32c.extend(value, piece)
+    return _told(crc32c(content))
+
+
+def _told(value: int) -> str:
     return f"crc32c:{value:08x}"
 
 
@@ -235,25 +238,36 @@ def chunk_file(array: Path, *place: int) -> Path:
     return array.joinpath("c", *map(str, place))
 
 
-def put_file(path: Path, content: bytes | str | Sequence[bytes], *, durable: bool = False) -> None:
+def put_file(
+    path: Path, content: bytes | str | Iterable[bytes], *, durable: bool = False
+) -> tuple[int, str]:
     """Write a file under a temporary name and rename it: it is never seen in part.
 
     Parameters
     ----------
     path : Path
         Its folder is created.
-    content : bytes or str, or sequence of bytes
+    content : bytes or str, or iterable of bytes
     durable : bool
         Wait until the disk has it. Otherwise a power failure, though no killed process, can leave
         a file that is short; checksums find it.
+
+    Returns
+    -------
+    size : int
+    checksum : str
+        See :func:`checksum`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = hidden_beside(path)
+    size = value = 0
     try:
         with temporary.open("wb") as file:
             if isinstance(content, str):
                 content = content.encode()
-            file.writelines((content,) if isinstance(content, bytes) else content)
+            for piece in (content,) if isinstance(content, bytes) else content:
+                file.write(piece)
+                size, value = size + len(piece), crc32c(piece, value)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -261,3 +275,4 @@ def put_file(path: Path, content: bytes | str | Sequence[bytes], *, durable: boo
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    return size, _told(value)

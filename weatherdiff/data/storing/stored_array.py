@@ -20,6 +20,8 @@ from weatherdiff.errors import InputError
 __all__ = ["StoredArray", "UnknownLayoutError"]
 
 COMPRESSORS = ("blosc", "zstd")
+# (whoever opens a pipe would else wait for its writer)
+READING = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class UnknownLayoutError(InputError):
@@ -142,6 +144,13 @@ class StoredArray:
         """Give the same as text, which costs a tenth."""
         before, after = self._around_number
         return f"{before}{number}{after}"
+
+    def open_file(self, number: int) -> int:
+        """Open a file to read from; give its descriptor."""
+        return os.open(self.file_name(number), READING)
+
+    def admit(self, number: int, file: int) -> None:
+        """Refuse an open file that is none of the store; asked before it is read."""
 
     @cached_property
     def _around_number(self) -> tuple[str, str]:

@@ -52,7 +52,7 @@ __all__ = ["CHANGES", "FIELDS", "FRAMES", "LOG", "LOOKS", "SEEN", "Job"]
 
 Array = npt.NDArray[Any]
 Entry = dict[str, Any]
-Content = bytes | list[bytes]
+Content = bytes | Iterator[bytes]
 
 #: Folders of the arrays, within the store. What is no array lies in that of the fields, where
 #: nothing that reads Zarr looks for any.
@@ -149,7 +149,13 @@ class Job:
                 looks = np.full((self.shard, self.frame[0], self.looker.size), np.nan, np.float32)
                 looks[old : stop - start] = self.looker.look(block, infinite, sums)
             block[infinite > 0] = np.nan  # the whole frame is not to be trusted
-            chunks, errors = encode_frames(block, self.profile, self.folder)
+            before = self._old_chunks(index, old) if old else []
+            # Written as they are encoded; packing changes the block, so it is looked at afterwards.
+            errors: list[Array] = []
+            shard = self._shard_file(index)
+            written = self._put(
+                shard, shard_parts(self._encoded(before, block, errors), self.shard)
+            )
             table = np.full((self.shard, self.frame[0], len(STATISTICS)), np.nan)
             unchanged = self.profile.lossless and not infinite.any()
             table[old : stop - start] = sums.moments if unchanged else frame_moments(block)
@@ -158,12 +164,10 @@ class Job:
             seen: Array = np.ones(self.frame, bool)
             if not whole.any(axis=0).all():
                 seen = np.any(~np.isnan(block), axis=0)
-        if old:  # their bytes are copied: see shards.py
-            chunks = [*((chunk,) for chunk in self._old_chunks(index, old)), *chunks]
+        if old:
             table[:old] = self._chunk(FRAMES, index, table)[:old]
             seen |= self._chunk(SEEN, index, seen[None])[0]
         files: dict[Path, Content] = {
-            self._shard_file(index): shard_parts(chunks, self.shard),
             self._chunk_file(FRAMES, index, 2): encode(table),
             self._chunk_file(SEEN, index, 3): encode(seen[None]),
         }
@@ -179,7 +183,16 @@ class Job:
         more: Entry = {"moments": moments}
         if not self.profile.lossless:
             more["errors"] = merge_errors(errors).tolist()
-        return self._finish("fields", index, files, more)
+        return self._finish("fields", index, files, more, written)
+
+    def _encoded(self, before: list[bytes], block: Array, errors: list[Array]) -> Iterator[Chunk]:
+        """Give the chunks of a shard: the bytes of those that it has, then new ones."""
+        for chunk in before:
+            yield (chunk,)
+        for encoded, wrong in encode_frames(block, self.profile, self.folder):
+            if wrong is not None:
+                errors.append(wrong)
+            yield encoded
 
     def _sums(self, block: Array, start: int) -> tuple[FrameSums, Array]:
         """Sum frames, and give the fraction of values that are infinite, which are missing then."""
@@ -358,21 +371,24 @@ class Job:
         kept: Entry | None = None,
     ) -> Entry:
         """Put the files in their places, then say in the log what they are."""
+        written = dict(kept or {})
         for path, content in files.items():
-            put_file(path, content, durable=self.kept > 0)  # it may replace what readers read
+            written |= self._put(path, content)
         start, stop = self.span(index)
         entry = {
             "key": self.key,
             "frames": [start, stop],
-            "files": (kept or {})
-            | {
-                path.relative_to(self.folder).as_posix(): [_size(content), checksum(content)]
-                for path, content in files.items()
-            },
+            "files": written,
             **more,
         }
         put_file(self._log_file(kind, index), seal(entry))
         return entry
+
+    def _put(self, path: Path, content: Content) -> Entry:
+        """Put a file in its place; give its line of the log."""
+        # (it may replace what readers read)
+        told = put_file(path, content, durable=self.kept > 0)
+        return {path.relative_to(self.folder).as_posix(): list(told)}
 
     def _finished(self, kind: str, index: int) -> Entry | None:
         """Give the entry of the log, if this job has made it and the files are as it says."""
@@ -387,10 +403,6 @@ class Job:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return entry
-
-
-def _size(content: Content) -> int:
-    return len(content) if isinstance(content, bytes) else sum(map(len, content))
 
 
 def _contiguous(rows: Int) -> Int | slice:
