@@ -85,7 +85,7 @@ def test_a_grid_is_periodic_when_its_spacing_goes_on_across_the_seam(longitude, 
 @pytest.mark.parametrize(
     ("latitude", "longitude", "error", "words"),
     [
-        ([50.0], [0.0, 1.0], DimensionError, "at least two"),
+        ([50.0], [0.0, 1.0], DimensionError, "at least two; give fields, not a point"),
         ([[50.0, 51.0]], [0.0, 1.0], DimensionError, "regridded"),
         ([50.0, np.nan], [0.0, 1.0], InputError, "missing or infinite"),
         ([50.0, 51.0], [0.0, np.inf], InputError, "missing or infinite"),

@@ -242,6 +242,12 @@ def test_values_that_belie_their_units_are_refused_with_the_likely_ones(name, va
     assert caught.value.exit_code == 65
 
 
+def test_infinite_values_are_not_taken_for_other_units():
+    ds = analysis()
+    ds["2m_temperature"][0, 1, 2] = np.inf
+    check_plausible(ds)
+
+
 def test_a_field_of_missing_values_and_an_unknown_variable_are_plausible():
     ds = analysis()
     ds["2m_temperature"][0] = np.nan

@@ -362,3 +362,46 @@ def test_new_dates_of_the_source_are_added_to_the_store(
     np.testing.assert_allclose(
         store.read(np.arange(500))[:, 0], ds["slp"][:500, ::-1].astype("f4"), rtol=1e-6
     )
+
+
+def test_what_a_prepared_store_cannot_take_up_from_its_source_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    time = np.arange("2001-01-01", "2001-12-31", dtype="datetime64[D]").astype("datetime64[ns]")
+    values = 101_325 + 300 * np.random.default_rng(3).normal(size=(time.size, 3, 4))
+    ds = xr.Dataset(
+        {"slp": (("time", "lat", "lon"), values, {"units": "Pa"})},
+        {"time": time, "lat": [65.0, 60, 55], "lon": np.arange(0.0, 20, 5)},
+    )
+    file, config = tmp_path / "a.nc", CONFIGS / "daily_pressure.yaml"
+    settings = [
+        f"output={tmp_path / 'run'}",
+        f"data.source={file}",
+        "splits.training=[2001-01-01, 2001-09-30]",
+        "splits.validation=[2001-10-05, 2001-10-31]",
+        "splits.test=[2001-11-05, 2001-12-30]",
+    ]
+
+    def told(source: xr.Dataset | None) -> str:
+        if source is not None:
+            source.to_netcdf(file)
+        caplog.clear()
+        assert call("prepare", config, *settings) == 0
+        return caplog.text
+
+    assert "fields.zarr" not in told(ds.drop_isel(time=[50, 51]))
+    assert "fields.zarr" not in told(None)
+    assert "2 times before its last one are new, the first is 2001-02-20T00:00:00" in told(ds)
+    corrected = ds.drop_isel(time=[50, 51]) + 1
+    corrected["slp"].attrs = ds["slp"].attrs
+    assert "its source is no longer the one that it was prepared from" in told(corrected)
+    ds.isel(time=slice(290)).to_netcdf(file)  # up to 17 October: nothing of the test period
+    assert call("check", config, *settings) == 0
+    said = capsys.readouterr().out
+    assert "test         0 windows" in said
+    assert "forecasts    none: No initial time of the test period" in said
+    file.unlink()
+    (tmp_path / "in the way").touch()
+    settings[0] = f"output={tmp_path / 'in the way'}"
+    assert call("prepare", config, *settings) == 74
+    assert f"Could not write {tmp_path / 'in the way'}: File exists" in capsys.readouterr().err

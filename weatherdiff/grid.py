@@ -185,7 +185,10 @@ def grid_coordinates(ds: xr.Dataset | xr.DataArray) -> tuple[npt.NDArray[Any], n
     for name in ("latitude", "longitude"):
         if name not in ds.coords:
             known = ", ".join(sorted(map(str, ds.coords))) or "none"
-            raise DimensionError(f"there is no coordinate {name}; there are: {known}.")
+            raise DimensionError(
+                f"there is no coordinate {name}; there are: {known}. Name its own as in "
+                f"rename={{'...': {name!r}}}; of what is in a group, open the group with xarray."
+            )
     return ds["latitude"].values, ds["longitude"].values
 
 
@@ -248,12 +251,17 @@ def _decimal(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 def _check_vector(values: npt.NDArray[np.float64], name: str) -> None:
     if values.ndim != 1 or values.size < 2:
+        advice = "a projected or curvilinear grid must first be regridded to latitude and longitude"
+        if values.ndim == 1:
+            advice = "give fields, not a point or a section"
         raise DimensionError(
-            f"{name} has shape {values.shape}, expected a vector of at least two; a projected or "
-            "curvilinear grid must first be regridded to latitude and longitude."
+            f"{name} has shape {values.shape}, expected a vector of at least two; {advice}."
         )
     if not np.isfinite(values).all():
-        raise InputError(f"{name} holds {np.sum(~np.isfinite(values))} missing or infinite values.")
+        raise InputError(
+            f"{name} holds {np.sum(~np.isfinite(values))} missing or infinite values; correct them "
+            "(in Zarr 2 a fill value of 0 makes 0 missing: store the coordinate without one)."
+        )
 
 
 def _check_meridians(longitude: npt.NDArray[np.float64]) -> None:

@@ -285,7 +285,7 @@ def _stated_units(field: xr.DataArray) -> str:
 def check_plausible(ds: xr.Dataset) -> None:
     """Refuse a variable whose first field shows that its units are not what they say.
 
-    Reads one time of each known variable.
+    Reads one time of each known variable; one with infinite values is not judged.
 
     Raises
     ------
@@ -298,7 +298,8 @@ def check_plausible(ds: xr.Dataset) -> None:
     # (not by its name, for which dask would import distributed)
     for name, field in mean_of.compute(scheduler=get_sync).items():
         variable, mean = VARIABLES[str(name)], float(field)
-        if np.isnan(mean) or variable.low <= mean <= variable.high:
+        # what is missing or infinite tells nothing of units, and is looked for when it is read
+        if not np.isfinite(mean) or variable.low <= mean <= variable.high:
             continue
         guess = likely_units(mean, variable.units, variable.low, variable.high)
         raise UnitsError(

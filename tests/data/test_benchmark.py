@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from weatherdiff.data.loading.benchmark import loading_table, measure_loading
 from weatherdiff.data.prepare import prepare
 from weatherdiff.errors import ConfigError, InputError
 
+CONFIGS = Path(__file__).parents[2] / "configs"
+UNPREPARED = "\ndata:\n  prepare: false"
 SETTINGS = {"training_period": ("2020-03-01", "2020-03-08"), "step": "6h", "frames": 3}
 
 
@@ -60,3 +63,7 @@ def test_what_cannot_be_measured_is_refused(store, tmp_path, capsys):
         measure_loading(store, frames=30, batch=40)
     assert main(["data", "bench", str(tmp_path / "absent.zarr")]) == 66
     assert "no field store" in capsys.readouterr().err
+    run = tmp_path / "run.yaml"
+    run.write_text((CONFIGS / "daily_pressure.yaml").read_text().replace("\ndata:", UNPREPARED))
+    assert main(["data", "bench", str(run)]) == 78
+    assert "data.prepare is false, so there is no store" in capsys.readouterr().err

@@ -168,3 +168,9 @@ def test_an_array_of_other_channels_is_refused(ds):
         channels.unstack(stacked.isel(channel=slice(8)))
     with pytest.raises(DimensionError, match="no channels found"):
         channels.unstack(stacked.rename(channel="band"))
+
+
+def test_a_variable_that_is_named_as_a_level_of_another_is_refused(ds):
+    label = channel_label("wind", float(ds["level"][0]))
+    with pytest.raises(InputError, match=rf"{label} would be the name of two channels"):
+        Channels.from_dataset(ds.assign({label: field(SINGLE, 4, units="m s**-1")}))

@@ -1,5 +1,6 @@
 import json
 import logging
+import warnings
 
 import cftime
 import eccodes
@@ -188,8 +189,9 @@ def write_grib(path, ds, *, step=0):
     kinds = {
         "2m_temperature": ("2t", "heightAboveGround", [2]),
         "mean_sea_level_pressure": ("msl", "meanSea", [0]),
-        "temperature": ("t", "isobaricInhPa", ds["level"].values),
+        "temperature": ("t", "isobaricInhPa", ds["level"].values if "level" in ds else []),
     }
+    kinds = {name: kind for name, kind in kinds.items() if name in ds}
     keys = {
         "Nj": 3,
         "Ni": 5,
@@ -241,6 +243,48 @@ def test_a_forecast_in_grib_is_refused(tmp_path):
     write_grib(tmp_path / "a.grib", canonical(), step=6)
     with pytest.raises(DimensionError, match=r"a\.grib: this is a forecast, expected an analysis"):
         open_fields(tmp_path / "a.grib")
+
+
+def test_a_field_that_is_twice_in_grib_is_refused_where_it_is_used(tmp_path):
+    """As where files that overlap were put together: cfgrib takes one of them, and says nothing."""
+    path = tmp_path / "a.grib"
+    write_grib(tmp_path / "one.grib", canonical().isel(time=[3])[["2m_temperature"]] + 1)
+    write_grib(path, canonical())
+    path.write_bytes(path.read_bytes() + (tmp_path / "one.grib").read_bytes())
+    words = r"2m_temperature is not one field for each time: .* 1, the first that of \d{8} at \d{4}"
+    with pytest.raises(InputError, match=words):
+        open_fields(path)
+    ds = open_fields(path, variables=["temperature"])
+    xr.testing.assert_allclose(ds, canonical()[["temperature"]], rtol=0, atol=1e-5)
+
+
+def test_of_analyses_and_forecasts_in_one_grib_the_first_can_be_chosen(tmp_path):
+    path = tmp_path / "a.grib"
+    write_grib(tmp_path / "later.grib", canonical()[["2m_temperature"]], step=6)
+    write_grib(path, canonical()[["temperature"]])
+    path.write_bytes(path.read_bytes() + (tmp_path / "later.grib").read_bytes())
+    with pytest.raises(DimensionError, match=r"other variables than 2m_temperature"):
+        open_fields(path)
+    assert list(open_fields(path, variables=["temperature"])) == ["temperature"]
+
+
+def test_grib_is_read_without_a_word_of_what_its_library_will_have_to_change(tmp_path):
+    write_grib(tmp_path / "a.grib", canonical())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        open_fields(tmp_path / "a.grib")
+    assert not caught
+
+
+def test_the_two_releases_of_era5_are_not_cut_to_one_of_them(tmp_path):
+    """In a dimension ``expver`` each time has data in one of both."""
+    ds = canonical()[["2m_temperature"]]
+    first = (ds["time"] < ds["time"][4]).astype(bool)
+    two = xr.concat([ds.where(first), ds.where(~first)], xr.Variable("expver", [1, 5]))
+    with pytest.raises(DimensionError, match=r"unexpected dimension expver") as caught:
+        open_fields(two)
+    advice = str(caught.value).partition(" as in ")[2].partition(", and give")[0]
+    xr.testing.assert_equal(open_fields(eval(advice, {"ds": two})), open_fields(ds))  # noqa: S307
 
 
 def test_grib_without_its_package_says_what_to_install(tmp_path, monkeypatch):
@@ -306,6 +350,20 @@ def test_files_are_joined_without_a_look_for_a_cluster(tmp_path, monkeypatch):
     monkeypatch.setattr("distributed.get_client", look)
     open_fields(f"{tmp_path}/*.nc")
     assert not asked
+
+
+def test_a_file_without_a_time_is_passed_over_and_said(tmp_path, caplog):
+    """As of a month that has only begun."""
+    for name, times in (("a", slice(3)), ("b", slice(0)), ("c", slice(3, None))):
+        canonical().isel(time=times).to_netcdf(
+            tmp_path / f"{name}.nc", encoding={"time": {"units": "hours since 2001-01-01"}}
+        )
+    with caplog.at_level(logging.INFO):
+        ds = open_fields(tmp_path / "*.nc")
+    xr.testing.assert_equal(ds, canonical())
+    assert f"there is no time in {tmp_path / 'b.nc'}, which is passed over" in caplog.text
+    with pytest.raises(InputError, match=r"no time is in .*b\.nc; fetch it again"):
+        open_fields(tmp_path / "b.nc")
 
 
 def test_times_that_interleave_between_files_are_sorted(tmp_path):

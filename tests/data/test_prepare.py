@@ -6,6 +6,7 @@ import logging
 
 import dask.array
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -284,6 +285,49 @@ def test_a_training_period_without_enough_data_is_refused(run, ds, tmp_path, per
     with pytest.raises(error):
         run(ds, training_period=period)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_training_period_beside_the_data_is_refused_before_anything_is_read(run, ds, monkeypatch):
+    monkeypatch.setattr(module, "working_folder", None)
+    words = r"holds none of the data's \d+ times, 2020-03-01T00:00:00 to 2020-"
+    with pytest.raises(InputError, match=words):
+        run(ds, training_period=("2021-01-01", "2021-02-01"))
+
+
+def test_of_months_it_is_said_why_no_step_fits_and_what_makes_them_equal(run, ds):
+    monthly = ds.isel(time=slice(24)).assign_coords(
+        time=pd.date_range("2001-01-01", periods=24, freq="MS")
+    )
+    period = {"training_period": ("2001-01-01", "2002-12-30"), "step": "30D"}
+    with pytest.raises(ConfigError, match=r"720 h .* own step 744 h; 10 of their 23 .*360_day"):
+        run(monthly, **period)
+    equal = monthly.convert_calendar("360_day", align_on="date")
+    assert module.make_plan(equal, **period, frames=1).irregular == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"held_ou": [("2020-03-09", "2020-03-10")]}, "no setting held_ou; there are training_"),
+        ({"fill": "zero"}, "fill is 'zero'; choose climatology"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(run, ds, tmp_path, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        run(ds, **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_variable_that_begins_after_the_training_period_is_named(run, ds):
+    ds["precipitation_flux"][:40] = np.nan
+    with pytest.raises(InputError, match=r"holds no data of precipitation_flux; choose"):
+        run(ds)
+
+
+def test_a_prepared_store_is_no_source(run, ds):
+    store = run(ds)
+    with pytest.raises(InputError, match=r"a field store that prepare has written, no source"):
+        open_fields(store.path)
 
 
 def test_what_is_not_canonical_is_refused(run, ds, tmp_path):

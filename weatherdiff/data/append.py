@@ -44,7 +44,7 @@ from weatherdiff.grid import Grid
 from weatherdiff.staging import disk_errors, flush
 from weatherdiff.tasks.running import Scheduler, run_tasks
 
-__all__ = ["append"]
+__all__ = ["append", "report_late"]
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def append(
         schema.validate(ds)
         ds = _alike(store, ds)
         times = analysis_times(ds, fewest=1)  # a store may grow by one
-        _report_late(store, times)
+        report_late(store, times)
         first = int(np.searchsorted(times, store.times[-1], side="right"))
         if first == len(times):
             logger.info("%s: no time is later than those it has.", path)
@@ -195,8 +195,17 @@ def _in_order(store: FieldStore, ds: xr.Dataset) -> xr.Dataset:
     return ds
 
 
-def _report_late(store: FieldStore, times: Int) -> None:
-    """Frames between those of the store cannot be added: the files are in the order of time."""
+def report_late(store: FieldStore, times: Int) -> bool:
+    """Tell of new frames before the last of the store, and whether there are any.
+
+    They cannot be added: the files are in the order of time.
+
+    Parameters
+    ----------
+    store : FieldStore
+    times : (time,)
+        Of the source, in seconds.
+    """
     late = np.setdiff1d(times[times <= store.times[-1]], store.times)
     if len(late):
         logger.warning(
@@ -204,6 +213,7 @@ def _report_late(store: FieldStore, times: Int) -> None:
             "it again with --overwrite to have them.",
             store.path, len(late), Calendar(store.calendar).text(late[0]),
         )  # fmt: skip
+    return len(late) > 0
 
 
 def _report_gaps(store: FieldStore, new: Int) -> tuple[int, tuple[tuple[str, int], ...]]:

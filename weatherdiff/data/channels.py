@@ -6,6 +6,7 @@ A channel is one variable at one level. This is the only place where a Dataset b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,7 +66,7 @@ class Channels:
         Raises
         ------
         InputError
-            A variable is absent, or none depends on time.
+            A variable is absent, none depends on time, or two channels would have one name.
         """
         names = [str(n) for n in ds.data_vars if "time" in ds[n].dims]
         if variables is not None:
@@ -85,7 +86,14 @@ class Channels:
         ]
         kept = ("units", "standard_name", "long_name")
         attributes = {n: {k: ds[n].attrs[k] for k in kept if k in ds[n].attrs} for n in names}
-        return cls(tuple(n for n, _ in flat), tuple(lev for _, lev in flat), attributes)
+        found = cls(tuple(n for n, _ in flat), tuple(lev for _, lev in flat), attributes)
+        twice = [label for label, count in Counter(found.labels).items() if count > 1]
+        if twice:
+            raise InputError(
+                f"{', '.join(twice)} would be the name of two channels: of a variable and of a "
+                "level of another; rename the variable, or leave one out."
+            )
+        return found
 
     def __len__(self) -> int:
         return len(self.variables)

@@ -131,16 +131,22 @@ def open_fields(
     parts: list[tuple[str, xr.Dataset]] = []
     layouts: list[Layout] = []
     lengths: set[int] = set()
+    empty: list[str] = []
     for source, ds, own in raw:
         with naming(source):
             wanted = None if variables is None else [own.get(name, name) for name in variables]
             part = settle(ds.rename(own), variables=wanted, note=note)
-            if part.data_vars:
+            if part.sizes.get("time") == 0:
+                empty.append(source)
+                note(f"there is no time in {source}, which is passed over")
+            elif part.data_vars:
                 stated = {own.get(name, name): unit for name, unit in (units or {}).items()}
                 lengths.add(stored_times(part, own) if "time" in part.dims else 1)
                 part, layout = canonical_layout(chunk(part, chunks, own), units=stated)
                 parts.append((source, part))
                 layouts.append(replace(layout, names={new: old for old, new in own.items()}))
+    if empty and not parts:
+        raise InputError(f"no time is in {', '.join(empty)}; fetch it again.")
     chosen = choose(variables, [ds for _, ds in parts], raw)
     sources = list(dict.fromkeys(source for source, _ in parts))
     everything = ", ".join(sources[:3]) + (f" and {len(sources) - 3} more" if sources[3:] else "")
@@ -183,6 +189,11 @@ def read_parts(
     found = find_paths(paths, storage_options)
     for path, ds in open_all(found, engine=engine, storage_options=storage_options):
         with naming(path):
+            if "weatherdiff" in ds.attrs and "fields" in ds:
+                raise InputError(
+                    f"{path} is a field store that prepare has written, no source; give the "
+                    "source, or FieldStore.open(...).to_dataset()."
+                )
             ds = split_channels(ds)
             raw.append((path, ds, canonical_names(ds, rename)))
     return unpack_bounds(raw)

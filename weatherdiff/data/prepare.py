@@ -92,11 +92,21 @@ def make_plan(ds: xr.Dataset, **settings: Unpack[Settings]) -> Plan:
     Raises
     ------
     InputError
-        The data are not canonical.
+        The data are not canonical, or have no time in the training period.
     ConfigError
-        A period or step cannot be read, the data cannot serve it, or the training period touches
-        one that is held out.
+        A setting is unknown, a period or step cannot be read, the data cannot serve it, or the
+        training period touches one that is held out.
     """
+    unknown = sorted(settings.keys() - Settings.__annotations__.keys())
+    if unknown:
+        raise ConfigError(
+            f"There is no setting {', '.join(unknown)}; there are "
+            f"{', '.join(Settings.__annotations__)}."
+        )
+    if settings.get("fill") not in (None, *get_args(Fill)):
+        raise ConfigError(
+            f"fill is {settings['fill']!r}; choose {' or '.join(get_args(Fill))}, or leave it out."
+        )
     calendar = Calendar.of(ds["time"]).name if "time" in ds.coords else STANDARD
     period = Period.parse(*settings["training_period"], calendar)
     spec = spec_of(settings)
@@ -123,6 +133,11 @@ def make_plan(ds: xr.Dataset, **settings: Unpack[Settings]) -> Plan:
         known["quality"] = quality
     plan = Plan.of(ds, known, block_bytes=BLOCK_BYTES)
     require_step(plan, spec.step)
+    if not period.contains(analysis_times(ds)).any():  # before anything is written
+        raise InputError(
+            f"The training period, {period}, holds none of the data's {plan.times} times, "
+            f"{plan.first} to {plan.last}; statistics need many: choose a period of these."
+        )
     return plan
 
 

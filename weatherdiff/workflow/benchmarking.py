@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from weatherdiff.data.store import FieldStore
+from weatherdiff.errors import ConfigError
 from weatherdiff.staging import disk_errors
 
 __all__ = ["bench_loading"]
@@ -39,6 +40,8 @@ def bench_loading(
         There is no such file, or the store is not prepared.
     InputError
         It is not a field store.
+    ConfigError
+        The run has no store, as its data are not to be prepared.
     """
     from weatherdiff.data.loading.benchmark import loading_table, measure_loading
 
@@ -47,6 +50,11 @@ def bench_loading(
         from weatherdiff.config import load_config
 
         config = load_config(target)
+        if not config.data.prepare:
+            raise ConfigError(
+                f"{target}: data.prepare is false, so there is no store to measure; leave it out "
+                "and prepare one, or train, which says what preparing would gain."
+            )
         target, frames = config.store, config.window.history + config.window.frames
     told = measure_loading(FieldStore.open(target), frames=frames, seconds=seconds)
     if json_file is not None:

@@ -9,6 +9,7 @@ import xarray as xr
 
 from weatherdiff.config import Config
 from weatherdiff.data.windows import find_windows, seconds
+from weatherdiff.errors import MissingInputError
 from weatherdiff.workflow.fields import (
     init_times_of,
     open_source,
@@ -68,7 +69,7 @@ def check(config: Config) -> str:
         found = find_windows(times, present, spec, period)
         gaps = f" ({found.absent} more lack a frame)" if found.absent else ""
         lines.append(f"{name:12} {len(found)} windows{gaps}, {period}")
-    inits = len(init_times_of(config, None, ds, calendar=calendar))
+    forecasts = _forecasts(config, ds, calendar, members * frame * spec.frames)
     network_bytes = 4 * 4 * parameters  # weights, gradients, two moments
     block = (spec.frames + spec.history) * frame
     lines += [
@@ -77,14 +78,25 @@ def check(config: Config) -> str:
         "memory       about "
         f"{_size(network_bytes + 60 * block * config.training.batch_size)} to train, "
         f"{_size(8 * block * members + 4 * parameters)} to forecast",
-        f"forecasts    {inits} x {members} members, "
-        f"{_size(members * frame * spec.frames)} a block of {spec.frames} frames",
+        f"forecasts    {forecasts}",
         "scores       "
         f"with forecast --evaluate-only {_size(members * frame * spec.frames)} of members are held "
         "at once, one block of one initial time, and none stored",
         *_quality(config, ds, frame * len(times)),
     ]
     return "\n".join(lines)
+
+
+def _forecasts(config: Config, ds: xr.Dataset, calendar: str, block: float) -> str:
+    """Count the forecasts; that none can be made yet is no reason not to say all else."""
+    try:
+        inits = len(init_times_of(config, None, ds, calendar=calendar))
+    except MissingInputError as error:
+        return f"none: {error}"
+    return (
+        f"{inits} x {config.forecast.members} members, {_size(block)} a block of "
+        f"{config.window.frames} frames"
+    )
 
 
 def _quality(config: Config, ds: xr.Dataset, size: int) -> list[str]:

@@ -12,20 +12,22 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.config import Config
-from weatherdiff.data.append import append
+from weatherdiff.data.append import append, report_late
 from weatherdiff.data.calendars import STANDARD, Calendar
 from weatherdiff.data.fields import Fields
 from weatherdiff.data.prepare import Settings, parse_step
 from weatherdiff.data.prepare import prepare as prepare_store
+from weatherdiff.data.sources.source import fingerprint
 from weatherdiff.data.store import FieldStore
 from weatherdiff.data.windows import (
+    Int,
     WindowSpec,
     find_windows,
     seconds,
 )
 from weatherdiff.errors import ConfigError, MissingInputError
 from weatherdiff.progress import progress_bar
-from weatherdiff.staging import remove_leftovers
+from weatherdiff.staging import disk_errors, remove_leftovers
 from weatherdiff.tasks.running import Scheduler, open_cluster
 from weatherdiff.workflow.record import timed
 
@@ -98,9 +100,10 @@ def prepare(config: Config, *, overwrite: bool = False, scheduler: str | None = 
         )
     if config.store.exists() and not overwrite:
         return _grown(config, scheduler)
-    config.output.mkdir(parents=True, exist_ok=True)
+    with disk_errors(config.output):
+        config.output.mkdir(parents=True, exist_ok=True)
     remove_leftovers(config.output)
-    ds = open_source(config).assign_attrs({PREPARED_WITH: prepare_settings(config)})
+    ds = _signed_source(config)
     with (
         timed(config, "prepare"),
         progress_bar("prepare", "times") as progress,
@@ -133,18 +136,40 @@ def _grown(config: Config, scheduler: str | None) -> FieldStore:
     """Add to the store what the source has beyond it."""
     store = open_store(config)
     try:
-        ds = open_source(config)
+        ds = _signed_source(config)
     except MissingInputError as error:
         logger.warning("%s is there already, its source is not: %s", config.store, error)
         return store
-    if seconds(ds["time"].values).max() <= store.times[-1]:
-        logger.info("%s is there already, and has all times.", config.store)
+    times = seconds(ds["time"].values)
+    if times.max() <= store.times[-1]:
+        if not report_late(store, times):
+            logger.info("%s is there already, and has all times.", config.store)
+        _report_changed(store, times, ds)
         return store
     with (
         progress_bar("prepare", "times") as progress,
         _workers(config, scheduler) as workers,
     ):
         return append(ds, config.store, scheduler=workers, progress=progress)
+
+
+def _signed_source(config: Config) -> xr.Dataset:
+    """Open the source, and put into its attributes what a store of it depends on beside."""
+    return open_source(config).assign_attrs({PREPARED_WITH: prepare_settings(config)})
+
+
+def _report_changed(store: FieldStore, times: Int, ds: xr.Dataset) -> None:
+    """Tell that a source of the same times is another one: only what is later would be added."""
+    if store.metadata.get("additions"):  # of which none says what it was read from
+        return
+    known = store.metadata.get("plan", {}).get("source")
+    if known and np.array_equal(times, store.times) and fingerprint(ds) != known:
+        logger.warning(
+            "%s stays as it is, but its source is no longer the one that it was prepared from: "
+            "files, their dates or attributes are others. If fields were corrected, prepare it "
+            "again with --overwrite.",
+            store.path,
+        )
 
 
 @contextmanager

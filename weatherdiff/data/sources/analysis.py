@@ -13,7 +13,8 @@ import numpy as np
 import xarray as xr
 
 from weatherdiff.data.calendars import whole_seconds
-from weatherdiff.errors import DimensionError
+from weatherdiff.data.sources.grib import REPEATED
+from weatherdiff.errors import DimensionError, InputError
 from weatherdiff.grid import canonical_grid, grid_coordinates
 from weatherdiff.schema import VARIABLES
 
@@ -57,6 +58,8 @@ def settle(
     DimensionError
         It is a forecast or an ensemble, a dimension is unexpected or has no coordinate, or the
         grid is not one of latitude and longitude.
+    InputError
+        A field is there more than once.
     """
     if variables is not None:
         ds = ds[[name for name in ds.data_vars if name in variables]]
@@ -70,12 +73,13 @@ def settle(
     _refuse_forecasts(ds)
     canonical_grid(*grid_coordinates(ds))  # refuses what is no latitude-longitude grid
     ds = gridded(ds, strict=variables is not None, note=note)
+    _refuse_repeated(ds)
     for dim in used_dimensions(ds):
         if dim not in DIMENSION_ORDER:
             raise DimensionError(
                 f"there is an unexpected dimension {dim} of size {ds.sizes[dim]}, expected only "
-                f"{', '.join(DIMENSION_ORDER)}; open the file with xarray, select as in "
-                f"ds.isel({dim}=0), and give the result to open_fields."
+                f"{', '.join(DIMENSION_ORDER)}; open the file with xarray, {_reduced(ds, dim)}, "
+                "and give the result to open_fields."
             )
         if dim not in ds.coords:
             raise DimensionError(f"dimension {dim} has no coordinate of that name.")
@@ -133,8 +137,27 @@ def _refuse_forecasts(ds: xr.Dataset) -> None:
         raise DimensionError(
             "this is a forecast, expected an analysis: beside a time it has a lead time "
             f"(dimensions {dict(ds.sizes)}), so that time is when it started; select one lead "
-            "time, make its valid time the only time, and give that to open_fields."
+            "time, make its valid time the only time, and give that to open_fields, or choose "
+            f"other variables than {', '.join(map(str, ds.data_vars))} with variables=[...]."
         )
+
+
+def _reduced(ds: xr.Dataset, dim: str) -> str:
+    """Say how to be rid of a dimension."""
+    if dim == "expver":  # each time is in one of the two, and missing in the other
+        first, *others = (f"ds.sel(expver={v!r}, drop=True)" for v in ds[dim].values.tolist())
+        joined = "".join(f".combine_first({other})" for other in others)
+        return f"join ERA5 and the preliminary ERA5T as in {first}{joined}"
+    return f"select as in ds.isel({dim}=0)"
+
+
+def _refuse_repeated(ds: xr.Dataset) -> None:
+    for name, field in ds.data_vars.items():
+        if REPEATED in field.attrs:
+            raise InputError(
+                f"{name} is not one field for each time: {field.attrs[REPEATED]}; give each once, "
+                "or choose other variables with variables=[...]."
+            )
 
 
 def gridded(ds: xr.Dataset, *, strict: bool, note: Callable[[str], None]) -> xr.Dataset:

@@ -312,7 +312,8 @@ def translated(
         ) from error
     except damage as error:
         raise InputError(
-            f"{path} could not be opened or read: {error or type(error).__name__}"
+            f"{path} could not be opened or read: {error or type(error).__name__}; if it is "
+            "damaged, fetch it again."
         ) from error
 
 

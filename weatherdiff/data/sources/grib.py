@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import xarray as xr
 
 from weatherdiff.data.sources.trust import require_fits
 from weatherdiff.errors import ConfigError, InputError
 
-__all__ = ["open_grib"]
+__all__ = ["REPEATED", "open_grib"]
+
+#: Attribute of a variable with fields that are in the file more than once; it says which.
+REPEATED = "weatherdiff_repeated"
+
+_KIND = ("paramId", "typeOfLevel", "stepType")
 
 
 def open_grib(path: str) -> list[xr.Dataset]:
@@ -26,7 +33,8 @@ def open_grib(path: str) -> list[xr.Dataset]:
     Returns
     -------
     list of xr.Dataset
-        One for each kind of level.
+        One for each kind of level. Of fields that are there more than once, any may be what a
+        variable has: it then has the attribute :data:`REPEATED`.
 
     Raises
     ------
@@ -54,16 +62,44 @@ def open_grib(path: str) -> list[xr.Dataset]:
         with tempfile.TemporaryDirectory(prefix="weatherdiff-index-") as folder, _quiet():
             keys = {"indexpath": f"{folder}/{{short_hash}}.idx", "errors": "raise"}
             found = cfgrib.open_datasets(path, backend_kwargs=keys)
+            repeated = _repeated(path, keys["indexpath"])
     except (eccodes.CodesInternalError, EOFError) as error:
         raise InputError(
             f"{path} is truncated or damaged GRIB: {error}; fetch it again."
         ) from error
+    for ds in found:
+        for field in ds.data_vars.values():
+            text = repeated.get(tuple(field.attrs.get(f"GRIB_{key}") for key in _KIND))
+            if text is not None:
+                field.attrs[REPEATED] = text
     return list(found)
+
+
+def _repeated(path: str, index: str) -> dict[tuple[Any, ...], str]:
+    """Kinds of fields of which some have the same time and place, and the first of these."""
+    from cfgrib.dataset import open_fileindex
+    from cfgrib.messages import FileStream
+
+    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    known = open_fileindex(FileStream(path, errors="raise"), index)  # read: it is there by now
+    for values, fields in known.field_ids_index:
+        if len(fields) > 1:
+            header = dict(zip(known.index_keys, values, strict=True))
+            found.setdefault(tuple(header[key] for key in _KIND), []).append(header)
+    return {
+        kind: f"more than once are there {len(headers)}, the first that of "
+        f"{headers[0]['dataDate']} at {headers[0]['dataTime']:04d}, step "
+        f"{headers[0]['endStep']:g}, level {headers[0]['level:float']:g}"
+        for kind, headers in found.items()
+    }
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep cfgrib from telling at length of an index that it cannot make: the error follows."""
+    """Keep cfgrib from telling at length of what it cannot do: the error follows.
+
+    Nor is what it will have to change for a later xarray of any use to who reads a file.
+    """
     log = logging.getLogger("cfgrib.messages")
 
     def nothing(record: logging.LogRecord) -> bool:
@@ -71,6 +107,8 @@ def _quiet() -> Iterator[None]:
 
     log.addFilter(nothing)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module=r"cfgrib\.")
+            yield
     finally:
         log.removeFilter(nothing)

@@ -163,7 +163,11 @@ def _transforms(
     """Give the transforms of the channels, from moments of the training period's frames."""
     moments = Moments.merge(training)
     if not moments.count.all():
-        raise InputError("The training period holds no data; is it inside the data's span?")
+        empty = ", ".join(np.array(channels.labels)[moments.count == 0].tolist())
+        raise InputError(
+            f"The training period holds no data of {empty}; choose a period in which there are "
+            "data, or leave it out."
+        )
     constant = moments.minimum == moments.maximum
     if constant.any():
         raise InputError(

@@ -288,7 +288,14 @@ def require_step(plan: Plan, step: int) -> None:
         It is no multiple of the data's own.
     """
     if step % plan.step:
+        advice = "choose one that is"
+        if plan.irregular:
+            advice = (
+                f"{plan.irregular} of their {plan.times - 1} intervals are no multiples of it "
+                "either, and frames of a window are equally far apart; months are so after "
+                "xarray's ds.convert_calendar('360_day', align_on='date')"
+            )
         raise ConfigError(
             f"The time step {step / 3600:g} h is not a multiple of the data's own step "
-            f"{plan.step / 3600:g} h."
+            f"{plan.step / 3600:g} h; {advice}."
         )
