@@ -166,6 +166,17 @@ def test_a_gap_before_new_dates_is_told_and_kept_and_has_no_windows(grown, path,
     assert FieldStore.open(path).metadata["plan"] == plan
 
 
+def test_new_times_off_the_step_are_told(grown, path, caplog):
+    full = regular(grown)
+    prepare(full.isel(time=slice(40)), path, **SETTINGS)
+    later = full.isel(time=slice(40, 46))
+    later = later.assign_coords(time=later.time + np.timedelta64(1, "h"))
+    with caplog.at_level(logging.WARNING):
+        append(later, path)
+    assert "6 new times, the first at " in caplog.text
+    assert "no whole steps of 6 h" in caplog.text
+
+
 def regular(ds):
     """The same without the frames' own gaps."""
     start, step = ds.time.values[0], np.timedelta64(6, "h")

@@ -253,3 +253,15 @@ def test_google_storage_is_read_as_the_others_are(grown, tmp_path, monkeypatch):
             open_fields("gs://weather/other.zarr", storage_options=options)
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("url", ["s3://weather/a.zarr", "s3://weather/a.nc", "s3://weather/*.nc"])
+def test_an_option_that_the_file_system_does_not_know_is_one_of_the_configuration(url):
+    with pytest.raises(ConfigError, match=r"storage_options has a key.*nonsense"):
+        open_fields(url, storage_options={"nonsense": 1, "patience": QUICK})
+
+
+@pytest.mark.parametrize("value", [0, -1, "many", True])
+def test_patience_is_above_nothing(value):
+    with pytest.raises(ConfigError, match="give a number above 0"):
+        open_fields("s3://weather/a.zarr", storage_options={"patience": {"attempts": value}})

@@ -118,7 +118,7 @@ def append(
         run("write_fields", job.indices, done=counted(job, progress))
         require_unchanged(ds)
         filled = store.metadata["fill"] is not None
-        findings = control_quality(job, _quality(store), filled=filled)
+        findings = control_quality(job, path, _quality(store), filled=filled)
         run("write_changes", job.indices)
         if any(entry["key"] != job.key for entry in job.entries()):
             raise StorageError(f"Another run has written to {path} meanwhile; run prepare again.")
@@ -227,6 +227,13 @@ def _report_gaps(store: FieldStore, new: Int) -> tuple[int, tuple[tuple[str, int
             "across them.",
             store.path, absent,
             ", ".join(f"{length / 3600:g} h after {start}" for start, length in gaps[:SHOWN]), more,
+        )  # fmt: skip
+    off = np.flatnonzero((new - store.times[-1]) % step) if step else new[:0]
+    if len(off):
+        logger.warning(
+            "%s: %d new times, the first at %s, are no whole steps of %g h after those it has; "
+            "windows across them are found by time, and lack where no frame is.",
+            store.path, len(off), calendar.text(new[off[0]]), step / 3600,
         )  # fmt: skip
     return absent, gaps
 

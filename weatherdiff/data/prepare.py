@@ -234,7 +234,7 @@ def prepare(
         run = partial(run_tasks, job, scheduler=scheduler, notes=folder / LOG)
         run("write_fields", job.indices, done=counted(job, progress))
         require_unchanged(ds)
-        findings = control_quality(job, quality, filled=fill is not None)
+        findings = control_quality(job, path, quality, filled=fill is not None)
         frames, mask = _learn(folder)
         whole, transforms = judge(ds, frames, mask, period, fill)
         run("write_changes", job.indices)

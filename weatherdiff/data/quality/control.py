@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,13 +22,15 @@ logger = logging.getLogger(__name__)
 COMPARED = 1024  # frames of a store that those that are added are compared with
 
 
-def control_quality(job: Job, quality: Quality, *, filled: bool) -> list[Finding]:
+def control_quality(job: Job, store: Path, quality: Quality, *, filled: bool) -> list[Finding]:
     """Look for faults in the new frames, tell of them, and refuse or mark them.
 
     Parameters
     ----------
     job : Job
         Whose fields are written.
+    store : path
+        Where they will be, for the message.
     quality : {"report", "refuse", "mark"}
     filled : bool
         Whether missing values are to be filled.
@@ -52,7 +55,7 @@ def control_quality(job: Job, quality: Quality, *, filled: bool) -> list[Finding
     if any(finding.check != "missing" for finding in found.findings):
         logger.warning(
             "%s: quality control has found (data.quality is %s):\n%s",
-            job.folder, quality, "\n".join(quality_table(found.findings)),
+            store, quality, "\n".join(quality_table(found.findings)),
         )  # fmt: skip
     if quality == "refuse":
         refuse_findings(found.findings, filled=filled)

@@ -310,7 +310,13 @@ def translated(
             f"{path} declares more than there is memory for; it is damaged or hostile, or must be "
             "divided into smaller chunks."
         ) from error
-    except damage as error:
+    except Exception as error:
+        if "://" in path and "unexpected keyword argument" in str(error):
+            raise ConfigError(
+                f"{path}: storage_options has a key that its file system does not know: {error}."
+            ) from error
+        if not isinstance(error, damage):
+            raise
         raise InputError(
             f"{path} could not be opened or read: {error or type(error).__name__}; if it is "
             "damaged, fetch it again."

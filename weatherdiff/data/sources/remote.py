@@ -82,7 +82,9 @@ class Patience:
         for name in ("attempts", "timeout", "wait"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-                raise ConfigError(f"storage_options: patience.{name} is {value!r}; give a number.")
+                raise ConfigError(
+                    f"storage_options: patience.{name} is {value!r}; give a number above 0."
+                )
 
     @classmethod
     def taken_from(
