@@ -46,7 +46,7 @@ def fields(*, sea):
 def prepared(ds, folder, profile="packed"):
     return prepare(
         ds, folder / "fields.zarr", training_period=("2020-03-01", "2020-03-12"), step="6h",
-        frames=2, profile=profile, bounds={"total_cloud_cover": (0, 1)},
+        frames=2, profile=profile,
     )  # fmt: skip
 
 
