@@ -42,6 +42,8 @@ import numpy.typing as npt
 from loader_anemoi import beside_memory_map, make_anemoi
 from loader_peers import (
     BATCH,
+    OWN,
+    OWN_STORE,
     PEERS,
     SLOW,
     memory_map,
@@ -51,7 +53,7 @@ from loader_peers import (
 )
 from loader_prepare import Preparers, statistics_speed
 from loader_stalls import stalls
-from loader_stores import OWN, OWN_STORE, SHARD, UNITS, forget, make_stores
+from loader_stores import SHARD, UNITS, forget, make_stores
 
 from weatherdiff.data.channels import Channels
 from weatherdiff.data.loading.direct import direct_reader

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
-from loader_stores import OWN
 
 __all__ = [
     "BATCH",
+    "OWN",
+    "OWN_STORE",
     "PEERS",
     "SLOW",
     "memory_map",
@@ -33,6 +34,7 @@ Peer = Callable[[Path, Int, int], Iterator[Float]]
 
 BATCH = 8
 WORKERS = 2
+OWN_STORE, OWN = "own.zarr", "own.zarr/fields"  # of a user, whom no package of ours has served
 
 
 def memory_map(source: Float, starts: Int, frames: int) -> Iterator[Float]:

@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
+from loader_peers import OWN, OWN_STORE
 
 from weatherdiff.data.storing.profiles import PROFILES, Profile
 from weatherdiff.data.storing.shards import CRC_BYTES, chunk_file, pack_shard
 
-__all__ = ["OWN", "OWN_STORE", "SHARD", "UNITS", "forget", "frames_like_grib", "make_stores"]
+__all__ = ["SHARD", "UNITS", "forget", "frames_like_grib", "make_stores"]
 
 Float = npt.NDArray[np.float32]
 
 SHARD = 64  # frames
-OWN_STORE, OWN = "own.zarr", "own.zarr/fields"
 UNITS = {f"channel_{number:02d}": "m" for number in range(99)}
 DISTINCT = 128  # frames; then they come again, in files of their own
 
@@ -70,7 +70,7 @@ def add_coordinates(store: Path, shape: tuple[int, ...]) -> None:
     hours = np.arange(shape[0]) * np.timedelta64(6, "h")
     coordinates = {
         "time": np.datetime64("2015-01-01", "ns") + hours,
-        "channel": list(UNITS)[: shape[1]],
+        "channel": np.array(list(UNITS)[: shape[1]], np.dtypes.StringDType()),
         "latitude": ("latitude", latitude, {"units": "degrees_north"}),
         "longitude": ("longitude", np.arange(width) * 360 / width, {"units": "degrees_east"}),
     }

@@ -54,6 +54,9 @@ class _Contained(StoredArray):
             raise InputError(f"{name} is a link out of the store, which is not followed.")
         self._admitted[number] = True
 
+    def admitted(self, number: int) -> bool:
+        return bool(self._admitted[number])
+
     @cached_property
     def _admitted(self) -> bytearray:
         return bytearray(-(-self.shape[0] // self.frames_per_file))

