@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -82,7 +83,7 @@ def read_files(names: Sequence[str], memory: Bytes) -> list[int] | None:
     loop = _compiled() if compiles() else None
     if loop is None:
         return None
-    encoded = [name.encode() + b"\0" for name in names]
+    encoded = [os.fsencode(name) + b"\0" for name in names]
     starts = np.cumsum([0, *map(len, encoded)])
     sizes = np.empty(len(names), np.int64)
     loop(np.frombuffer(b"".join(encoded), np.uint8), starts, memory, sizes)
@@ -92,6 +93,8 @@ def read_files(names: Sequence[str], memory: Bytes) -> list[int] | None:
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[[Bytes, Int, Bytes, Int], None] | None:
     """Compile the loop, in half a second: with the addresses of C it cannot be kept."""
+    if sys.maxsize < 2**32:  # where places in files have another type
+        return None
     import numba
 
     try:
