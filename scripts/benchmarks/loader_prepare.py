@@ -11,7 +11,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -207,11 +206,9 @@ class _Preparer:
     """A process that imports what it needs, opens a source, and prepares when it is told to."""
 
     def __init__(self) -> None:
-        self.errors = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as the process does)
         self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self.errors, text=True,
-        )  # fmt: skip
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def open(self, source: Path, target: Path) -> None:
         """Say what to prepare, and wait until its imports are done."""
@@ -238,7 +235,6 @@ class _Preparer:
         """End the process, which has nothing to lose."""
         self.process.kill()
         self.process.communicate()
-        self.errors.close()
 
 
 def _ours(source: Path, target: Path) -> tuple[int, Prepare]:

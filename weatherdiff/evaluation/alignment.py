@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from weatherdiff.data.calendars import on_axis, require_same_calendar
+from weatherdiff.data.calendars import is_cftime, on_axis, require_same_calendar
 from weatherdiff.errors import DimensionError, InputError, UnitsError
 from weatherdiff.grid import Grid
 
@@ -331,7 +331,7 @@ def _vector(ds: xr.Dataset, name: str, kind: str) -> npt.NDArray[Any]:
     values = ds[name].values
     if values.ndim != 1:
         raise DimensionError(f"{name} has dimensions {ds[name].dims}, expected one.")
-    if kind == "M" and values.dtype == object and values.size and hasattr(values[0], "calendar"):
+    if kind == "M" and is_cftime(values):
         return values
     if values.dtype.kind != kind:
         expected = "datetime64" if kind == "M" else "timedelta64"

@@ -26,7 +26,7 @@ from crc32c import crc32c
 from weatherdiff.data.loading.files import fill, read_files
 from weatherdiff.data.storing.packing import unpack
 from weatherdiff.data.storing.stored_array import StoredArray, UnknownLayoutError
-from weatherdiff.errors import StorageError, WeatherdiffError
+from weatherdiff.errors import StorageError
 
 __all__ = ["BlockReader", "FunctionReader", "Reader"]
 
@@ -278,7 +278,7 @@ class BlockReader:
                 start = stop
         except BaseException as error:
             self._indices.pop(number, None)
-            if isinstance(error, OSError) and not isinstance(error, WeatherdiffError):
+            if isinstance(error, OSError):
                 raise self._damaged(frames[0], number, str(error.strerror)) from error
             raise
         finally:
